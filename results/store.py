@@ -1,0 +1,224 @@
+"""The store: a folder of cells, each published whole or not at all, and an index that can always be rebuilt.
+
+    root/cells/<id>/rows/        a bundle of `cell` and `records`: its presence means that the cell is done
+    root/cells/<id>/failure.parquet   one row of the last failure; without meaning once `rows` is there
+    root/index/                  a bundle that caches all of the above; delete it at will
+
+Whoever trains a cell may keep other files in its folder. Which cells answer which question is not known here.
+"""
+
+import contextlib
+import os
+import re
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from results.bundle import from_parquet, read_bundle, sync_folder, to_parquet, write_bundle, write_durably
+from results.schema import CELLS, RECORDS
+
+_FILES = pl.Schema(
+    {
+        "cell": pl.String,
+        "status": pl.String,
+        "size": pl.Int64,
+        "mtime_ns": pl.Int64,
+        "records_size": pl.Int64,
+        "records_mtime_ns": pl.Int64,
+    }
+)
+"""What the index knows of the files behind a row: it is used only while all of this is unchanged."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that could not be used, and why in one line."""
+
+    file: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a store holds.
+
+    Attributes:
+        cells: rows of `schema.CELLS`, sorted by cell; done and failed ones.
+        records: rows of `schema.RECORDS` of the done cells, sorted by key.
+        problems: files left out of both.
+    """
+
+    cells: pl.DataFrame
+    records: pl.DataFrame
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The results under `root`. Any number of processes may read and publish at once, and be killed at any instant."""
+
+    root: Path
+
+    def folder(self, cell: str) -> Path:
+        """The folder of a cell. It need not exist."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", cell):
+            raise ValueError(f"cell is {cell!r}; it must be letters, digits, - and _")
+        return self.root / "cells" / cell
+
+    def status(self, cell: str) -> Literal["done", "failed"] | None:
+        """Whether rows of a cell are published, or else its failure, or neither. Looks at names, not into files."""
+        folder = self.folder(cell)
+        if (folder / "rows").exists():
+            return "done"
+        return "failed" if (folder / "failure.parquet").exists() else None
+
+    def publish(self, cell: Mapping[str, Any], records: pl.DataFrame) -> bool:
+        """Publish a finished cell: its row of `CELLS` and its rows of `RECORDS`, both or neither.
+
+        Both are written to a folder beside, which is then renamed; the system refuses to rename over a folder that
+        holds files, so that the first of several processes wins and nothing is ever overwritten.
+
+        Returns:
+            True if these rows were published, False if the cell already had rows.
+        """
+        row = CELLS.frame([cell])
+        if cell["status"] != "done":
+            raise ValueError(f"cells.status is {cell['status']!r}; it must be done to be published")
+        records = _checked_records(records, cell["cell"])
+        folder = self._writable(cell["cell"])
+        beside = folder / f".rows-{uuid.uuid4().hex}"
+        beside.mkdir()
+        try:
+            write_bundle(beside, {"cell": row, "records": records})
+            return _rename_exclusively(beside, folder / "rows")
+        finally:
+            _remove(beside)
+
+    def publish_failure(self, cell: Mapping[str, Any]) -> None:
+        """Publish why a cell failed, in place of an earlier failure. It counts until the cell's rows are published."""
+        row = CELLS.frame([cell])
+        if cell["status"] != "failed":
+            raise ValueError(f"cells.status is {cell['status']!r}; it must be failed to be published as a failure")
+        write_durably(self._writable(cell["cell"]) / "failure.parquet", to_parquet(row))
+
+    def set_aside(self, cell: str) -> Path:
+        """Move the rows of a cell out of the way, so that it can be run again. Returns where they are now."""
+        rows = self.folder(cell) / "rows"
+        aside = rows.with_name(f"rows-set-aside-{uuid.uuid4().hex[:8]}")
+        rows.rename(aside)
+        return aside
+
+    def read(self, cells: Collection[str] | None = None) -> Rows:
+        """All rows, or those of `cells`. Empty where nothing was published; damaged files are left out and listed."""
+        files = self._scan()
+        index = self._read_index()
+        fresh = files.join(index["files"], on=_FILES.names(), how="semi", nulls_equal=True)
+        stale = files.join(fresh, on="cell", how="anti")
+        found, measured, problems = [], [], []
+        for name, status in stale.select("cell", "status").iter_rows():
+            try:
+                row, records = self._read_cell(name, status)
+            except (ValueError, OSError) as error:
+                problems.append(Problem(self.root / "cells" / name, str(error)))
+            else:
+                found.append(row)
+                measured.append(records)
+        known = pl.concat([index["cells"].join(fresh, on="cell", how="semi"), *found]).sort("cell")
+        records = pl.concat([index["records"].join(fresh, on="cell", how="semi"), *measured]).sort(RECORDS.key)
+        if found or len(fresh) < len(index["files"]):
+            self._write_index(files.join(known, on="cell", how="semi"), known, records)
+        if cells is not None:
+            known, records = (frame.filter(pl.col("cell").is_in(list(cells))) for frame in (known, records))
+            problems = [problem for problem in problems if problem.file.name in cells]
+        return Rows(known, records, tuple(problems))
+
+    def _scan(self) -> pl.DataFrame:
+        """A row of `_FILES` for each cell that has rows or a failure."""
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for name in sorted(os.listdir(self.root / "cells")):
+                folder = os.path.join(self.root, "cells", name)
+                if os.path.isdir(os.path.join(folder, "rows")):
+                    cell, records = (_stat(os.path.join(folder, "rows", file)) for file in _ROWS_FILES)
+                    found.append((name, "done", *cell, *records))
+                elif (failure := _stat(os.path.join(folder, "failure.parquet"))) != _ABSENT:
+                    found.append((name, "failed", *failure, *_ABSENT))
+        return pl.DataFrame(found, schema=_FILES, orient="row")
+
+    def _read_cell(self, name: str, status: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+        folder = self.folder(name)
+        if status == "done":
+            frames = read_bundle(folder / "rows", ("cell", "records"))
+            row, records = CELLS.validate(frames["cell"]), _checked_records(frames["records"], name)
+        else:
+            failure = folder / "failure.parquet"
+            row, records = CELLS.validate(from_parquet(failure.read_bytes(), failure)), RECORDS.frame([])
+        if row.select("cell", "status").rows() != [(name, status)]:
+            raise ValueError(f"cell row is {row.select('cell', 'status').rows()}; it must be {name} {status}")
+        return row, records
+
+    def _read_index(self) -> dict[str, pl.DataFrame]:
+        try:
+            index = read_bundle(self.root / "index", ("files", "cells", "records"))
+        except ValueError:
+            index = {}
+        empty = {"files": _FILES, "cells": CELLS.schema, "records": RECORDS.schema}
+        if {name: frame.schema for name, frame in index.items()} != empty:
+            return {name: pl.DataFrame(schema=schema) for name, schema in empty.items()}
+        return index
+
+    def _write_index(self, files: pl.DataFrame, cells: pl.DataFrame, records: pl.DataFrame) -> None:
+        # The index is a convenience: where the folder is read-only, every read is merely slower.
+        with contextlib.suppress(OSError):
+            (self.root / "index").mkdir(exist_ok=True)
+            write_bundle(self.root / "index", {"files": files, "cells": cells, "records": records})
+
+    def _writable(self, cell: str) -> Path:
+        folder = self.folder(cell)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"results folder {self.root} cannot be written: {error.strerror}") from error
+        return folder
+
+
+_ROWS_FILES = ("cell.parquet", "records.parquet")
+_ABSENT = (None, None)
+
+
+def _stat(path: str) -> tuple[int, int] | tuple[None, None]:
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return _ABSENT
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _checked_records(records: pl.DataFrame, cell: str) -> pl.DataFrame:
+    records = RECORDS.validate(records)
+    others = records["cell"].filter(records["cell"] != cell)
+    if not others.is_empty():
+        raise ValueError(f"records.cell is {others[0]!r}; it must be {cell!r}")
+    return records.sort(RECORDS.key)
+
+
+def _rename_exclusively(folder: Path, target: Path) -> bool:
+    try:
+        folder.rename(target)
+    except OSError:
+        if target.exists():
+            return False
+        raise
+    sync_folder(target.parent)
+    return True
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
