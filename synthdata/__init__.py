@@ -1,0 +1,1 @@
+"""The tasks: generators, vocabularies, streams, packing. NumPy only; knows nothing of models, sweeps or results."""

@@ -1,0 +1,66 @@
+"""Splits by content, for spaces too large to list: a keyed hash decides of every question whether it may be trained.
+
+Two splits made this way share no question, whatever is drawn and in whatever order. What is drawn is the task's affair.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from synthdata.examples import Examples, concatenate
+from synthdata.task import require
+
+MAX_ROUNDS = 64
+"""Rounds of proposals after which a split counts as empty; nearly always one suffices."""
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def check_train_fraction(train_fraction: float) -> None:
+    """Raise `ValueError` unless both sides of the split keep at least a hundredth of the proposals."""
+    require(0.01 <= train_fraction <= 0.99, "train_fraction", train_fraction, "between 0.01 and 0.99")
+
+
+def draw_key(rng: np.random.Generator) -> np.uint64:
+    """The secret of a partition: 64 random bits."""
+    return rng.integers(2**64, dtype=np.uint64)
+
+
+def trainable(key: np.uint64, examples: Examples, train_fraction: float) -> npt.NDArray[np.bool_]:
+    """Which examples may be trained: those whose tokens hash, under `key`, into the first `train_fraction`.
+
+    A chain over the tokens of the 64-bit finaliser of SplitMix64 (Steele et al. 2014). Examples must be as wide as
+    their task's longest one, because padding is hashed too.
+    """
+    state_N = np.full(len(examples), key, dtype=np.uint64)
+    for token_N in examples.tokens_NL.T.astype(np.uint64):
+        state_N ^= token_N + _GOLDEN
+        state_N = (state_N ^ (state_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state_N = (state_N ^ (state_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state_N ^= state_N >> np.uint64(31)
+    return (state_N >> np.uint64(11)) * 2.0**-53 < train_fraction
+
+
+def draw_side(
+    propose: Callable[[int], Examples], key: np.uint64, train_fraction: float, train: bool, count: int
+) -> Examples:
+    """`count` independent examples of one side of the partition, out of those that `propose(n)` draws.
+
+    Raises:
+        ValueError: if that side hardly exists, because there are too few different questions to divide.
+    """
+    share = train_fraction if train else 1 - train_fraction
+    pieces, missing = [], count
+    for _ in range(MAX_ROUNDS):
+        proposal = propose(math.ceil(1.1 * missing / share) + 16)
+        kept = np.flatnonzero(trainable(key, proposal, train_fraction) == train)
+        pieces.append(proposal.take(kept[:missing]))
+        missing -= len(pieces[-1])
+        if missing == 0:
+            return concatenate(pieces)
+    raise ValueError(
+        f"train_fraction is {train_fraction}; in this world it leaves (almost) no question "
+        f"{'to train' if train else 'untrained'}: there are too few different questions to divide"
+    )

@@ -1,0 +1,104 @@
+"""Index-addressable streams: block i is a pure function of (task, version, parameters, seeds, split, i).
+
+Every generator is a `numpy.random.Philox` whose key is a hash of those and whose counter starts at the block's index,
+so that streams need no files, resume exactly, shard over ranks and never overlap because two seeds are neighbours.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from synthdata.examples import Examples, concatenate
+from synthdata.task import Task, World
+
+BLOCK = 1024
+"""Examples per block. Part of what defines a stream: changing it changes every stream."""
+
+
+def generator(identity: dict[str, Any], index: int = 0) -> np.random.Generator:
+    """A generator keyed by a hash of `identity`, positioned at block `index` (each block has 2**192 draws)."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    key = np.frombuffer(digest, dtype="<u8")
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, index]))
+
+
+def _check_seed(name: str, seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"{name} is {seed!r}; it must be an integer of at least 0")
+
+
+@lru_cache(maxsize=8)
+def world(task: Task, data_seed: int) -> World:
+    """The world of a data seed: which facts are true. Shared by every split and every order seed."""
+    _check_seed("data_seed", data_seed)
+    return task.world(generator({"task": task.config(), "data_seed": data_seed, "draw": "world"}))
+
+
+@lru_cache(maxsize=64)
+def pool(task: Task, data_seed: int, split: str) -> Examples | None:
+    """Every example of a finite split, or None where the task only draws."""
+    task.check_split(split)
+    return task.pool(world(task, data_seed), split)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The endless stream of one split: `data_seed` decides which facts, `order_seed` which examples when."""
+
+    task: Task
+    data_seed: int
+    order_seed: int
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        self.task.check_split(self.split)
+        _check_seed("data_seed", self.data_seed)
+        _check_seed("order_seed", self.order_seed)
+
+    def block(self, index: int) -> Examples:
+        """Block `index`: `BLOCK` examples, the same bytes whenever and wherever it is asked for."""
+        return _block(self, index)
+
+    def examples(self, start: int, count: int) -> Examples:
+        """Examples `start … start + count - 1`."""
+        pieces, position, end = [], start, start + count
+        while position < end:
+            index, offset = divmod(position, BLOCK)
+            stop = min(BLOCK, offset + end - position)
+            pieces.append(self.block(index).take(slice(offset, stop)))
+            position += stop - offset
+        return concatenate(pieces)
+
+
+@lru_cache(maxsize=16)
+def _block(stream: Stream, index: int) -> Examples:
+    identity = {
+        "task": stream.task.config(),
+        "data_seed": stream.data_seed,
+        "order_seed": stream.order_seed,
+        "split": stream.split,
+        "block": BLOCK,
+    }
+    return stream.task.draw(world(stream.task, stream.data_seed), stream.split, generator(identity, index), BLOCK)
+
+
+def evaluation_set(task: Task, data_seed: int, split: str, limit: int) -> Examples:
+    """What a split is measured on: its whole pool, or `limit` examples of it, the same for every model of this world.
+
+    A pool larger than `limit` is sampled without replacement; an endless split gives the first `limit` of its stream.
+    The pool of the task's `facts_split` is never cut, because `Examples.parts_NP` points into it.
+    """
+    if limit < 1:
+        raise ValueError(f"limit is {limit}; it must be at least 1")
+    whole = pool(task, data_seed, split)
+    if whole is None:
+        return Stream(task, data_seed, order_seed=0, split=split).examples(0, limit)
+    if len(whole) <= limit or split == task.facts_split:
+        return whole
+    chosen = generator({"task": task.config(), "data_seed": data_seed, "draw": "evaluation", "split": split})
+    return whole.take(np.sort(chosen.choice(len(whole), size=limit, replace=False)))

@@ -1,0 +1,142 @@
+"""`Task`, the interface that every synthetic task implements, and the registry that finds them by name.
+
+A task is a frozen dataclass of its parameters. It says nothing of seeds, blocks or batches: it is handed a generator
+and returns examples (`streams.py` decides which generator). The contracts that all tasks keep are tests in
+`tests/contracts/`.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from synthdata.examples import Examples
+from synthdata.vocabulary import Vocabulary
+
+World = Any
+"""What `Task.world` drew: facts, tables, permutations. Only its own task looks inside."""
+
+
+def require(condition: bool, field: str, value: Any, allowed: str) -> None:
+    """Raise `ValueError` naming the field, its value and what is allowed, unless `condition` holds."""
+    if not condition:
+        raise ValueError(f"{field} is {value!r}; it must be {allowed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """One synthetic task with its parameters as fields.
+
+    A subclass sets the class variables, implements the abstract members and either `pool` (a finite split, listed
+    once) or `draw` (examples made on demand) for each split. Its docstring shows one example, inputs and labels
+    aligned token by token. `__post_init__` raises `ValueError` naming the field, the value and what is allowed; it
+    begins with `super().__post_init__()`, which checks types. Fields are int, float, str or a `Literal` of strings.
+
+    Class variables:
+        name: the registry name.
+        version: raised whenever the same parameters and seeds would give other bytes.
+        source: where the task is defined (paper and section).
+        trained_splits: evaluation splits whose examples also occur in training (recall of what was trained).
+        facts_split: the split that `Examples.parts_NP` points into, or None for a task that composes nothing.
+        spans: names of the scored spans, in the order that `Examples.scored_NL` counts them.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    source: ClassVar[str]
+    trained_splits: ClassVar[tuple[str, ...]] = ()
+    facts_split: ClassVar[str | None] = None
+    spans: ClassVar[tuple[str, ...]] = ("answer",)
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value, hint = getattr(self, field.name), hints[field.name]
+            if get_origin(hint) is Literal:
+                require(value in get_args(hint), field.name, value, " | ".join(get_args(hint)))
+            elif hint is float and type(value) is int:
+                # 1 == 1.0, but their JSON differs: one value must have one identity.
+                object.__setattr__(self, field.name, float(value))
+            else:
+                require(type(value) is hint, field.name, value, f"of type {hint.__name__}")
+
+    @property
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits: `train`, then those that are evaluated. An evaluated split is never empty, and shares
+        no example with `train` unless it is one of `trained_splits`."""
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> Vocabulary:
+        """The closed vocabulary. A function of the parameters alone, never of the world."""
+
+    @property
+    @abstractmethod
+    def max_length(self) -> int:
+        """Tokens of the longest possible example."""
+
+    @abstractmethod
+    def world(self, rng: np.random.Generator) -> World:
+        """Draw what the data seed decides (which facts are true)."""
+
+    def pool(self, world: World, split: str) -> Examples | None:
+        """Every example of a finite split, in a fixed order; None where examples are only ever drawn."""
+        return None
+
+    def draw(self, world: World, split: str, rng: np.random.Generator, count: int) -> Examples:
+        """`count` independent examples of a split. By default, uniformly from its pool."""
+        pool = self.pool(world, split)
+        if pool is None:
+            raise TypeError(f"task {self.name!r} implements neither pool nor draw for split {split!r}")
+        return pool.take(rng.integers(len(pool), size=count))
+
+    def constants(self, world: World) -> Mapping[str, float]:
+        """Exact quantities of the world that a measurement is read against (bits stored at most, people, …)."""
+        return {}
+
+    def check_split(self, split: str) -> None:
+        """Raise `ValueError` unless `split` is one of this task's."""
+        if split not in self.splits:
+            raise ValueError(f"split {split!r} is not one of task {self.name!r}: {', '.join(self.splits)}")
+
+    def config(self) -> dict[str, Any]:
+        """Name, version and parameters: what identifies the task in a hash and in a stored configuration."""
+        return {"name": self.name, "version": self.version, **dataclasses.asdict(self)}
+
+
+_REGISTRY: dict[str, type[Task]] = {}
+T = TypeVar("T", bound=type[Task])
+
+
+def register(cls: T) -> T:
+    """Class decorator: make a task known by its `name`. Refuses a name that is taken."""
+    taken = _REGISTRY.get(cls.name)
+    if taken is not None and taken is not cls:
+        raise ValueError(f"task name {cls.name!r} is taken by {taken.__module__}.{taken.__qualname__}")
+    _REGISTRY[cls.name] = cls
+    return cls
+
+
+def tasks() -> Mapping[str, type[Task]]:
+    """Every registered task by name, in alphabetical order. Imports all of `synthdata.tasks`."""
+    package = importlib.import_module("synthdata.tasks")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return dict(sorted(_REGISTRY.items()))
+
+
+def task_class(name: str) -> type[Task]:
+    """The task registered as `name`; a `ValueError` suggests the nearest name."""
+    known = tasks()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"task {name!r} is not registered; known: {', '.join(known)}.{hint}")
+    return known[name]

@@ -1,0 +1,1 @@
+"""One file per task. Every module in this folder is imported, and so registered, by `synthdata.task.tasks`."""
