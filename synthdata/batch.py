@@ -101,6 +101,6 @@ def _check_context(examples: Examples, context: int) -> None:
     longest = int(examples.lengths_N.max())
     if longest - 1 > context:
         raise ValueError(
-            f"context is {context}; an example of {longest} tokens needs at least {longest - 1} (its last token is only "
-            "a target)"
+            f"context is {context}; an example of {longest} tokens needs at least {longest - 1} (its last token is "
+            "only a target)"
         )

@@ -12,7 +12,7 @@ from synthdata.task import Task, register, require
 from synthdata.vocabulary import BOS, PAD, SPECIALS, Vocabulary, numbered
 
 MAX_COMPOSITIONS = 20_000_000
-"""Compositions are listed one by one in memory (about 10 bytes each while a world is drawn)."""
+"""Compositions are listed one by one in memory (about 30 bytes each while a world is drawn)."""
 
 
 @dataclass(frozen=True)
