@@ -46,11 +46,12 @@ class Column:
         if self.allowed is not None:
             wrong, rule = values.filter(~values.is_in(self.allowed)), " | ".join(self.allowed)
         elif self.json:
-            wrong, rule = values.filter([not _is_object(text) for text in values]), "the text of a JSON object"
-        elif self.dtype.is_numeric():
+            faulty = pl.Series([not _is_object(text) for text in values], dtype=pl.Boolean)
+            wrong, rule = values.filter(faulty), "the text of a JSON object"
+        elif self.dtype.is_float() and not values.is_finite().all():
             wrong, rule = values.filter(~values.is_finite()), "finite"
-            if wrong.is_empty() and self.least is not None:
-                wrong, rule = values.filter(values < self.least), f"at least {self.least}"
+        elif self.least is not None:
+            wrong, rule = values.filter(values < self.least), f"at least {self.least}"
         return None if wrong.is_empty() else (wrong[0], rule)
 
 

@@ -1,0 +1,68 @@
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from results.collection import read_collection, write_collection
+from results.schema import CELLS, MEMBERS
+
+
+@pytest.fixture
+def frames(cell, records):
+    cells = CELLS.frame([cell("b"), cell("a"), cell("f", status="failed", error="diverged")])
+    members = MEMBERS.frame(
+        {"question": "q", "part": "use", "arm": arm, "replicate": 0, "cell": name}
+        for arm, name in (("looped", "a"), ("plain", "b"), ("deep", "f"), ("long", "not-yet-run"))
+    )
+    return cells, pl.concat([records("b"), records("a", 0.25)]), members
+
+
+def test_round_trip_is_sorted_and_repeatable(tmp_path, frames):
+    written = write_collection(tmp_path / "one", *frames)
+    again = read_collection(tmp_path / "one")
+    assert_frame_equal(again.cells, written.cells)
+    assert again.cells["cell"].to_list() == ["a", "b", "f"]
+    assert again.records["cell"].to_list() == ["a"] * 6 + ["b"] * 6
+    assert again.members["arm"].to_list() == ["deep", "long", "looped", "plain"]
+    write_collection(tmp_path / "two", *(frame.reverse() for frame in frames))
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_an_older_collection_is_replaced_and_other_files_stay(tmp_path, frames):
+    (tmp_path / "README.md").write_text("kept")
+    write_collection(tmp_path, *frames)
+    write_collection(tmp_path, frames[0], frames[1].clear(), frames[2])
+    assert read_collection(tmp_path).records.is_empty()
+    assert (tmp_path / "README.md").read_text() == "kept"
+
+
+def test_records_of_unknown_or_failed_cells_are_refused(tmp_path, frames, records):
+    cells, measured, members = frames
+    for stray in ("f", "nobody"):
+        with pytest.raises(ValueError, match=rf"records\.cell is '{stray}'; it must be a done cell"):
+            write_collection(tmp_path / "x", cells, pl.concat([measured, records(stray)]), members)
+    assert not (tmp_path / "x").exists()
+
+
+def test_one_arm_has_one_cell_a_replicate(tmp_path, frames):
+    cells, measured, members = frames
+    with pytest.raises(ValueError, match=r"members question/part/arm/replicate .* must be unique"):
+        write_collection(tmp_path, cells, measured, members.with_columns(arm=pl.lit("looped")))
+
+
+def test_damage_and_absence_are_named(tmp_path, frames):
+    with pytest.raises(ValueError, match=rf"collection folder {tmp_path}/none does not exist"):
+        read_collection(tmp_path / "none")
+    with pytest.raises(ValueError, match="SHA256SUMS cannot be read: No such file"):
+        read_collection(tmp_path)
+    write_collection(tmp_path, *frames)
+    file = tmp_path / "members.parquet"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"members\.parquet does not match its sum"):
+        read_collection(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, frames):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=rf"collection folder {tmp_path}/file/x cannot be written: Not a directory"):
+        write_collection(tmp_path / "file" / "x", *frames)
