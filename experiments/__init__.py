@@ -1,0 +1,1 @@
+"""The questions, one folder each (`grid.yaml`, `tuning.yaml`, `figure.py`), and the command line."""

@@ -1,0 +1,48 @@
+"""`looplm doctor`: what is installed here, which backends will run, and why."""
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register this module's command."""
+    app.command(rich_help_panel="Suite")(doctor)
+
+
+def doctor() -> None:
+    """Say what is installed, which device and backends will be used, and why."""
+    import importlib.metadata
+    import os
+    import platform
+
+    import torch
+    from rich.table import Table
+
+    from experiments.cli.console import console
+    from experiments.questions import questions, runs_root
+    from looplm.backends import compile_backend
+    from sweeps.provenance import suite_commit
+
+    def installed(package: str) -> str:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return "not installed"
+
+    table = Table("what", "here", "why it matters", title="looplm doctor", title_justify="left")
+    table.add_row("python", platform.python_version(), "3.11 or later")
+    for package in ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "polars", "matplotlib"):
+        table.add_row(package, installed(package), "required")
+    table.add_row("cores", str(len(os.sched_getaffinity(0))), "a local run starts one worker process per core")
+    cuda = torch.cuda.is_available()
+    table.add_row("device", torch.cuda.get_device_name() if cuda else "cpu", "--device cuda needs a CUDA device")
+    backend, reason = compile_backend()
+    table.add_row("backend", backend, reason)
+    table.add_row("attention", "torch SDPA", "the default everywhere")
+    table.add_row("flash-attn", installed("flash-attn"), "optional extra [flash]; needs CUDA")
+    table.add_row("commit", suite_commit(), "recorded in every row")
+    root = runs_root()
+    where = root if root.exists() else root.parent
+    writable = os.access(where, os.W_OK)
+    table.add_row("runs", f"{root} ({'writable' if writable else 'NOT writable'})", "set LOOPLM_RUNS to move it")
+    table.add_row("questions", " ".join(questions()), "looplm run QUESTION --scale smoke")
+    console.print(table)

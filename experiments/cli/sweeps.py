@@ -1,0 +1,151 @@
+"""`looplm train`, `plan`, `run` and `status`: one cell, or all cells of a question."""
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from results.store import Store
+    from sweeps.grid import Plan
+
+Question = Annotated[str, typer.Argument(help="Name of a question, as in capacity_vs_manipulation.")]
+Scale = Annotated[str, typer.Option(help="smoke | quick | lab | paper: which arms, sizes and replicates.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Changes in Hydra's grammar, as in model.loops=4 or task=addition.")
+]
+Runs = Annotated[Path | None, typer.Option(help="Where runs live; by default $LOOPLM_RUNS or runs/.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class Device(enum.StrEnum):
+    """Where cells run."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Compile(enum.StrEnum):
+    """Whether torch.compile is used."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
+CompileOption = Annotated[
+    Compile, typer.Option(help="torch.compile: on, off, or auto (where a C++ compiler is found and it pays).")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register this module's commands."""
+    app.command(rich_help_panel="One cell")(train)
+    app.command(rich_help_panel="A question")(plan)
+    app.command(rich_help_panel="A question")(run)
+    app.command(rich_help_panel="A question")(status)
+
+
+def open_store(runs: Path | None) -> "Store":
+    """The store under `runs`, or where runs live by default."""
+    from experiments.questions import runs_root
+    from results.store import Store
+
+    return Store(runs or runs_root())
+
+
+def expand(question: str, scale: str, overrides: list[str] | None = None) -> "Plan":
+    """The plan of a question at a scale."""
+    from experiments.questions import grid
+
+    return grid(question).expand(scale, overrides or [])
+
+
+def train(
+    overrides: Overrides = None,
+    runs: Runs = None,
+    device: DeviceOption = Device.CPU,
+    compiled: Annotated[Compile, typer.Option("--compile", help="torch.compile: auto, on or off.")] = Compile.AUTO,
+) -> None:
+    """Train one cell and measure it; trained before, it is only shown. Ctrl-C keeps a checkpoint, and it carries on."""
+    from experiments.cli.console import console
+    from experiments.cli.live import one_cell
+    from experiments.cli.tables import cell_table
+    from sweeps.cell import Cell
+    from sweeps.run import Outcome, run_cell, solo_execution
+
+    cell, store = Cell.compose(overrides or []), open_store(runs)
+    execution = solo_execution(store.root, device.value, compiled.value)
+    with one_cell(cell) as (on_progress, should_stop):
+        outcome = run_cell(cell, store, execution, on_progress, should_stop, retry_failed=True)
+    if outcome is Outcome.STOPPED:
+        raise KeyboardInterrupt
+    if outcome is Outcome.CLAIMED:
+        console.print(f"{cell.id} is being trained by another process; see {store.folder(cell.id)}")
+        raise typer.Exit(1)
+    if outcome is Outcome.FAILED:
+        console.print(f"[red]failed[/]: {store.error(cell.id)} (all of it: {store.folder(cell.id) / 'traceback.txt'})")
+        raise typer.Exit(1)
+    console.print(cell_table(cell, store.read([cell.id]).records))
+    console.print(f"{cell.id}  {store.folder(cell.id)}")
+
+
+def plan(question: Question, scale: Scale = "quick", overrides: Overrides = None, json: Json = False) -> None:
+    """Show what a question will train, without training it: cells, partners' match, parameters, FLOPs and time."""
+    from experiments.cli.console import console, print_json
+    from experiments.cli.tables import plan_rows, plan_table
+
+    expanded = expand(question, scale, overrides)
+    if json:
+        print_json(plan_rows(expanded))
+    else:
+        console.print(plan_table(expanded))
+
+
+def run(
+    question: Question,
+    scale: Scale = "quick",
+    overrides: Overrides = None,
+    runs: Runs = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one per core.", show_default=False)
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
+    device: DeviceOption = Device.CPU,
+    compiled: Annotated[Compile, typer.Option("--compile", help="torch.compile: auto, on or off.")] = Compile.AUTO,
+) -> None:
+    """Train every cell of a question that is not done yet, then report. Interrupted, the same command carries on."""
+    from experiments.cli.console import console
+    from experiments.cli.live import watching
+    from experiments.cli.report import present
+    from sweeps.local import run_local
+    from sweeps.status import State
+
+    expanded, store = expand(question, scale, overrides), open_store(runs)
+    for damaged in store.read(expanded.cells).problems:
+        kept = store.set_aside(damaged.file.name)
+        console.print(f"[yellow]damaged rows set aside[/] ({damaged.reason}) in {kept}; the cell is measured again")
+    execution = {"device": device.value, "compile": compiled.value}
+    with watching(expanded) as watch:
+        found = run_local(list(expanded.cells.values()), store, execution, workers, retry_failed, watch)
+    present(expanded, store)
+    failed = [status for status in found if status.state is State.FAILED]
+    if failed:
+        console.print(f"[red]{len(failed)} of {len(found)} cells failed[/]; see looplm status {question} --scale {scale}")
+        raise typer.Exit(1)
+
+
+def status(question: Question, scale: Scale = "quick", overrides: Overrides = None, runs: Runs = None, json: Json = False) -> None:
+    """Show where every cell of a question stands: done, running, interrupted, failed (with the error) or missing."""
+    from experiments.cli.console import console, print_json
+    from experiments.cli.tables import status_rows, status_table
+    from sweeps.status import statuses
+
+    expanded = expand(question, scale, overrides)
+    found = statuses(expanded.cells.values(), open_store(runs))
+    if json:
+        print_json(status_rows(expanded, found))
+    else:
+        console.print(status_table(expanded, found))

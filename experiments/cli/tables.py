@@ -1,0 +1,170 @@
+"""Plans, states and results as tables in the terminal, and as plain rows for `--json`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+from rich.table import Table
+
+from sweeps.cell import Cell
+from sweeps.cost import estimated_seconds, total_parameters, training_flops
+from sweeps.grid import Plan
+from sweeps.status import CellStatus, State, tally
+
+_COLOURS = {
+    State.DONE: "green",
+    State.RUNNING: "cyan",
+    State.INTERRUPTED: "yellow",
+    State.FAILED: "red",
+    State.MISSING: "dim",
+}
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people read them."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def plan_rows(plan: Plan) -> dict[str, Any]:
+    """A plan as plain data: one row per arm and axis point, and the totals over distinct cells."""
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for member in plan.members:
+        key, cell = (member.part, member.arm, member.point), member.cell
+        match = plan.matches.get((member.part, member.arm))
+        row = rows.setdefault(
+            key,
+            {
+                "part": member.part,
+                "arm": member.arm,
+                "point": member.point,
+                "model": cell.name,
+                "task": cell.task.name,
+                "cells": [],
+                "parameters": total_parameters(cell),
+                "steps": cell.budget.steps,
+                "train_flops": training_flops(cell),
+                "seconds": estimated_seconds(cell),
+                "matches": match and match.quantity,
+                "residual": match and match.residual,
+            },
+        )
+        row["cells"].append(cell.id)
+    cells = plan.cells.values()
+    return {
+        "question": plan.question,
+        "scale": plan.scale,
+        "rows": list(rows.values()),
+        "cells": len(plan.cells),
+        "train_flops": sum(map(training_flops, cells)),
+        "core_seconds": sum(map(estimated_seconds, cells)),
+    }
+
+
+def plan_table(plan: Plan) -> Table:
+    """A plan for people. Times are estimates for one core of a laptop."""
+    data = plan_rows(plan)
+    table = Table(
+        title=f"{plan.question} at scale {plan.scale}: {data['cells']} cells, {data['train_flops']:.2e} training FLOPs, "
+        f"about {duration(data['core_seconds'])} on one core",
+        title_justify="left",
+    )
+    for name in ("part", "arm", "model", "axes"):
+        table.add_column(name)
+    for name in ("cells", "parameters", "steps", "FLOPs a cell", "time a cell"):
+        table.add_column(name, justify="right")
+    table.add_column("matched")
+    for row in data["rows"]:
+        matched = "" if row["matches"] is None else f"{row['matches']} {row['residual']:+.2%}"
+        table.add_row(
+            row["part"],
+            row["arm"],
+            row["model"],
+            "" if row["point"] == "{}" else row["point"],
+            str(len(row["cells"])),
+            f"{row['parameters']:,}",
+            f"{row['steps']:,}",
+            f"{row['train_flops']:.2e}",
+            duration(row["seconds"]),
+            matched,
+        )
+    return table
+
+
+def _places(plan: Plan) -> dict[str, str]:
+    """Where each cell first stands in the plan."""
+    places: dict[str, str] = {}
+    for member in plan.members:
+        places.setdefault(member.cell.id, f"{member.part}/{member.arm} #{member.replicate}")
+    return places
+
+
+def status_rows(plan: Plan, found: Sequence[CellStatus]) -> dict[str, Any]:
+    """States as plain data."""
+    places = _places(plan)
+    return {
+        "question": plan.question,
+        "scale": plan.scale,
+        "counts": {state.value: count for state, count in tally(found).items()},
+        "cells": [
+            {
+                "cell": status.cell.id,
+                "place": places[status.cell.id],
+                "state": status.state.value,
+                "progress": status.progress,
+                "error": status.error,
+            }
+            for status in found
+        ],
+    }
+
+
+def status_table(plan: Plan, found: Sequence[CellStatus]) -> Table:
+    """States for people."""
+    counts = ", ".join(f"{count} {state}" for state, count in tally(found).items() if count)
+    table = Table("cell", "place", "model", "state", title=f"{plan.question} at scale {plan.scale}: {counts}")
+    table.title_justify = "left"
+    table.add_column("step", justify="right")
+    table.add_column("left", justify="right")
+    table.add_column("error")
+    places = _places(plan)
+    for status in found:
+        colour = _COLOURS[status.state]
+        step = f"{status.progress['step']}/{status.progress['steps']}" if status.progress else ""
+        table.add_row(
+            status.cell.id,
+            places[status.cell.id],
+            status.cell.name,
+            f"[{colour}]{status.state}[/]",
+            step,
+            duration(status.seconds_left) if status.state is State.RUNNING else "",
+            status.error or "",
+        )
+    return table
+
+
+def cell_table(cell: Cell, records: pl.DataFrame) -> Table:
+    """What was measured on one cell: accuracy by split and loop, beside the floor of the split."""
+    found = records.filter(pl.col("difficulty").is_null())
+    loops = sorted(found.filter(pl.col("metric") == "accuracy")["loop"].drop_nulls().unique())
+    table = Table("split", "n", title=f"{cell.task.name}  {cell.name}: accuracy", title_justify="left")
+    for loop in loops:
+        table.add_column("mixture" if loop == 0 else f"loop {loop}", justify="right")
+    table.add_column("given recall, last loop", justify="right")
+    table.add_column("floor", justify="right")
+    for split in found["split"].unique(maintain_order=True):
+        here = found.filter(pl.col("split") == split)
+
+        def value(metric: str, loop: int | None, here: pl.DataFrame = here) -> str:
+            chosen = here.filter(pl.col("metric") == metric, pl.col("loop").eq_missing(loop))
+            if chosen.is_empty() or chosen["value"][0] is None:
+                return ""
+            return f"{chosen['value'][0]:.1%}"
+
+        n = str(here.filter(pl.col("metric") == "accuracy")["n"].max())
+        accuracies = [value("accuracy", loop) for loop in loops]
+        table.add_row(split, n, *accuracies, value("accuracy_given_recall", cell.model.exits), value("floor", None))
+    return table

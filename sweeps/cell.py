@@ -1,0 +1,121 @@
+"""`Cell`: one training run, frozen, and identified by a hash of everything that decides its numbers.
+
+Device, compilation, workers and commit are not here: they are provenance, and do not change what a cell is.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, get_args
+
+import looplm
+from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, Precision
+from sweeps.config import SECTIONS, composed, construct, unknown
+from synthdata.task import Task, task_class
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeds:
+    """Three seeds, never one: which facts, which examples when, which initial weights."""
+
+    data_seed: int = 0
+    order_seed: int = 0
+    init_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, seed in dataclasses.asdict(self).items():
+            if seed < 0:
+                raise ValueError(f"seeds.{name} is {seed}; it must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell of a grid: a task and its world, a model, an objective, an optimiser, a budget, seeds, a precision."""
+
+    task: Task
+    model: ModelConfig
+    objective: ObjectiveConfig
+    optimizer: OptimizerConfig
+    budget: BudgetConfig
+    seeds: Seeds
+    precision: Precision = "32-true"
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision is {self.precision!r}; it must be {' | '.join(get_args(Precision))}")
+        if self.context < self.task.max_length - 1:
+            raise ValueError(
+                f"budget.context is {self.context}; the longest example of task {self.task.name!r} has "
+                f"{self.task.max_length} tokens and needs at least {self.task.max_length - 1}"
+            )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Cell":
+        """The cell of a stored configuration; the inverse of `config`."""
+        sections = {*SECTIONS, "task", "seeds", "precision"}
+        for key in config:
+            if key not in sections:
+                raise unknown("key", str(key), sections)
+        task = dict(config["task"])
+        kind = task_class(str(task.pop("name")))
+        version = task.pop("version", kind.version)
+        if version != kind.version:
+            raise ValueError(f"task.version is {version}; this code has version {kind.version} of {kind.name!r}")
+        return cls(
+            task=construct(kind, task, "task"),
+            **{name: construct(section, config[name], name) for name, section in SECTIONS.items()},
+            seeds=construct(Seeds, config["seeds"], "seeds"),
+            precision=config["precision"],
+        )
+
+    @classmethod
+    def compose(cls, overrides: Sequence[str]) -> "Cell":
+        """The cell that overrides in Hydra's grammar ask for."""
+        return cls.from_config(composed(overrides))
+
+    def config(self) -> dict[str, Any]:
+        """Everything about this cell as plain data, readable and complete."""
+        sections = {name: dataclasses.asdict(getattr(self, name)) for name in (*SECTIONS, "seeds")}
+        return {"task": self.task.config(), **sections, "precision": self.precision}
+
+    def identity(self) -> dict[str, Any]:
+        """The canonical configuration: defaults resolved and fields without effect dropped, so that equal runs hash
+        equally however they were written."""
+        config = self.config()
+        model, objective, budget = config["model"], config["objective"], config["budget"]
+        model["intermediate_size"] = self.model.feedforward_size
+        if self.model.exits == 1:
+            model["exit_every"] = None
+            config["objective"] = {"name": "last"}
+        elif self.objective.name in ("last", "uniform"):
+            config["objective"] = {"name": self.objective.name}
+        elif self.objective.name == "entropy":
+            objective.pop("prior")
+        budget["context"] = self.context
+        return {**config, "numerics": looplm.NUMERICS}
+
+    @cached_property
+    def id(self) -> str:
+        """16 hexadecimal digits of the hash of `identity`."""
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    @property
+    def context(self) -> int:
+        """Positions a row."""
+        return self.budget.context if self.budget.context is not None else self.task.max_length - 1
+
+    @property
+    def vocab_size(self) -> int:
+        """Symbols of the task's vocabulary."""
+        return len(self.task.vocabulary)
+
+    @property
+    def name(self) -> str:
+        """A short reading of the cell for people: k⊗R, width and objective."""
+        exits = f" exits/{self.model.exit_every}" if self.model.exit_every and self.model.exits > 1 else ""
+        objective = f" {self.objective.name}" if self.model.exits > 1 else ""
+        return f"{self.model.layers}⊗{self.model.loops}{exits} d={self.model.hidden_size}{objective}"

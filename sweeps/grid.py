@@ -1,0 +1,194 @@
+"""A question's `grid.yaml`, and its expansion into cells.
+
+A grid is data: parts (each a baseline and the named arms that leave it), axes crossed with every arm, and scales that
+say which arms, axes, sizes and how many replicates. An arm is either a set of changes or a partner solved from another
+arm (`partners.py`). Replicates are worlds with their initialisation, paired across arms, and come seed-major, so that
+an interrupted sweep loses replicates and not arms.
+"""
+
+import copy
+import dataclasses
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.cell import Cell, Seeds
+from sweeps.config import check_key, composed, parse, unknown
+from sweeps.partners import PARTNERS, Match, solve
+
+SCALES = ("smoke", "quick", "lab", "paper")
+_GRID_KEYS = {"question", "hypotheses", "parts", "scales"}
+_PART_KEYS = {"baseline", "arms"}
+_SCALE_KEYS = {"about", "replicates", "parts"}
+_SCALE_PART_KEYS = {"arms", "set", "axes", "replicates"}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One cell in its place in the grid. `point` holds the values of the axes, as JSON."""
+
+    part: str
+    arm: str
+    point: str
+    replicate: int
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A question at a scale: every member in running order, and how well each solved partner matches.
+
+    `cells` are its distinct cells by id: two arms may be the same run.
+    """
+
+    question: str
+    scale: str
+    members: tuple[Member, ...]
+    matches: Mapping[tuple[str, str], Match]
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """Distinct cells by id, in running order."""
+        return {member.cell.id: member.cell for member in self.members}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A parsed grid file: `text` is the YAML's data, `tuning` that of the `tuning.yaml` beside it."""
+
+    name: str
+    text: Mapping[str, Any]
+    tuning: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Grid":
+        """Read `folder/grid.yaml` and, where it exists, `folder/tuning.yaml`.
+
+        Raises:
+            ValueError: for a file that is not YAML or has unknown or missing keys.
+        """
+        text = _read(folder / "grid.yaml")
+        where = str(folder / "grid.yaml")
+        _keys(text, _GRID_KEYS, where, required=True)
+        for name, part in text["parts"].items():
+            _keys(part, _PART_KEYS, f"{where}: parts.{name}", required=True)
+        for name, scale in text["scales"].items():
+            if name not in SCALES:
+                raise unknown(f"{where}: scale", name, SCALES)
+            _keys(scale, _SCALE_KEYS, f"{where}: scales.{name}")
+            for part, changes in scale["parts"].items():
+                if part not in text["parts"]:
+                    raise unknown(f"{where}: scales.{name}: part", part, text["parts"])
+                _keys(changes or {}, _SCALE_PART_KEYS, f"{where}: scales.{name}.parts.{part}")
+        tuning = folder / "tuning.yaml"
+        return cls(folder.name, text, _read(tuning) if tuning.exists() else {})
+
+    def expand(self, scale: str, overrides: Sequence[str] = ()) -> Plan:
+        """Every cell of the grid at a scale. `overrides` change the baseline of every part that has the key.
+
+        Raises:
+            ValueError: for an unknown scale, arm or key, or an override of something that the grid varies.
+        """
+        if scale not in self.text["scales"]:
+            raise unknown(f"{self.name}: scale", scale, self.text["scales"])
+        rules = self.text["scales"][scale]
+        parsed = {str(o.key_or_group): o.value() for o in parse(overrides)}
+        matches: dict[tuple[str, str], Match] = {}
+        runs: list[tuple[int, str, str, str, Cell]] = []
+        for part, changes in rules["parts"].items():
+            changes = changes or {}
+            count = int(changes.get("replicates", rules["replicates"]))
+            for arm, point, cell, match in self._arms(scale, part, changes, parsed):
+                if match is not None:
+                    matches.setdefault((part, arm), match)
+                runs += [(r, part, arm, point, _replicate(cell, r)) for r in range(count)]
+        runs.sort(key=lambda run: run[0])
+        return Plan(self.name, scale, tuple(Member(p, a, x, r, c) for r, p, a, x, c in runs), matches)
+
+    def _arms(
+        self, scale: str, part: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]
+    ) -> list[tuple[str, str, Cell, Match | None]]:
+        """(arm, point, cell of replicate 0, match) for every arm and axis point of a part."""
+        baseline, arms = self.text["parts"][part]["baseline"], self.text["parts"][part]["arms"]
+        chosen = changes.get("arms", list(arms))
+        for arm in chosen:
+            if arm not in arms:
+                raise unknown(f"{self.name}: scales.{scale}.parts.{part}: arm", arm, arms)
+        axes = changes.get("axes") or {}
+        varied = set(axes) | {key for arm in chosen for key in arms[arm] if "partner" not in arms[arm]}
+        for key in overrides:
+            if key in varied or key == "task":
+                raise ValueError(f"override of {key!r}: the grid of {self.name!r} varies it; edit its grid.yaml instead")
+        base = composed([f"task={baseline['task']}"])
+        for source in ({k: v for k, v in baseline.items() if k != "task"}, changes.get("set") or {}, overrides):
+            base = assigned(base, source)
+        tuned = self.tuning.get(scale, {}).get(part, {})
+        found: list[tuple[str, str, Cell, Match | None]] = []
+        for values in itertools.product(*axes.values()):
+            point = dict(zip(axes, values, strict=True))
+            for arm in chosen:
+                cell, match = self._arm_cell(arms, arm, assigned(base, point), tuned)
+                found.append((arm, json.dumps(point, sort_keys=True), cell, match))
+        return found
+
+    def _arm_cell(
+        self, arms: Mapping[str, Any], arm: str, base: Mapping[str, Any], tuned: Mapping[str, Any]
+    ) -> tuple[Cell, Match | None]:
+        change = arms[arm] or {}
+        own = tuned.get(arm, {})
+        if "partner" not in change:
+            return Cell.from_config(assigned(assigned(base, change), own)), None
+        if set(change) != {"partner", "of"}:
+            raise ValueError(f"{self.name}: arm {arm!r} is a partner; it has the keys partner and of, not {set(change)}")
+        if change["partner"] not in PARTNERS:
+            raise unknown(f"{self.name}: arm {arm!r}: partner", change["partner"], PARTNERS)
+        if change["of"] not in arms:
+            raise unknown(f"{self.name}: arm {arm!r}: of", change["of"], arms)
+        looped, _ = self._arm_cell(arms, change["of"], base, {})
+        partner, match = solve(change["partner"], looped)
+        return Cell.from_config(assigned(partner.config(), own)), match
+
+
+def assigned(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration with dotted keys set; an unknown key is refused with the nearest known one."""
+    result: dict[str, Any] = copy.deepcopy(dict(config))
+    for key, value in values.items():
+        check_key(key, result)
+        *path, last = key.split(".")
+        node = result
+        for step in path:
+            node = node[step]
+        node[last] = value
+    return result
+
+
+def _replicate(cell: Cell, index: int) -> Cell:
+    seeds = dataclasses.asdict(cell.seeds)
+    return dataclasses.replace(cell, seeds=Seeds(**{name: seed + index for name, seed in seeds.items()}))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} must hold a mapping")
+    return data
+
+
+def _keys(data: Mapping[str, Any], allowed: set[str], where: str, required: bool = False) -> None:
+    for key in data:
+        if key not in allowed:
+            raise unknown(f"{where}: key", key, sorted(allowed))
+    for key in sorted(allowed) if required else ():
+        if key not in data:
+            raise ValueError(f"{where}: key {key!r} is missing")

@@ -1,0 +1,115 @@
+"""What is measured on a trained model, as rows for the `records` table.
+
+A measurement has a name and a version, so that a new one can be added to cells that are already trained.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from looplm.evaluation import Scores, score
+from looplm.model import LoopLM
+from results.schema import RECORDS
+from sweeps.cell import Cell
+from synthdata.batch import Batch, pad
+from synthdata.examples import NO_PART, Examples
+from synthdata.floors import floors
+from synthdata.streams import evaluation_set
+
+ANSWERS = "answers@1"
+FLOORS = "floors@1"
+LIMIT = 4096
+"""Most examples of a split that are measured."""
+
+MIXTURE = 0
+"""`records.loop` of the reading through the gate's mixture over all exits."""
+
+_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Scores of one split at one exit (or at the mixture): what was right, and at how many nats."""
+
+    loop: int
+    correct_N: npt.NDArray[np.bool_]
+    nats_NP: npt.NDArray[np.float64]
+    exit_N: npt.NDArray[np.float64] | None
+
+
+def _readings(scores: Scores) -> list[Reading]:
+    exits = len(scores.correct_RN)
+    found = [
+        Reading(r + 1, scores.correct_RN[r], scores.nats_RNP[r], scores.exit_RN[r] if exits > 1 else None)
+        for r in range(exits)
+    ]
+    if exits > 1:
+        found.append(Reading(MIXTURE, scores.mixture_correct_N, scores.mixture_nats_NP, None))
+    return found
+
+
+def _batches(examples: Examples, context: int) -> Iterator[Batch]:
+    for start in range(0, len(examples), _ROWS):
+        yield pad(examples.take(slice(start, start + _ROWS)), context)
+
+
+def measure(cell: Cell, model: LoopLM, limit: int = LIMIT) -> pl.DataFrame:
+    """Every record of a trained cell: answers by split, loop and difficulty, and the floors they stand beside.
+
+    Metrics, with value and n (examples): `accuracy`; `nats` and `nats/<span>`, mean summed cross-entropy of the scored
+    tokens of an example; `exit_probability`; `accuracy_given_recall`, among the compositions whose every fact the model
+    recalls at the same loop (null where it recalls none); `floor` and `floor/<predictor>` per split.
+    """
+    task, spans = cell.task, cell.task.spans
+    sets = {split: evaluation_set(task, cell.seeds.data_seed, split, limit) for split in task.splits[1:]}
+    read = {
+        split: _readings(score(model, _batches(examples, cell.context), len(spans)))
+        for split, examples in sets.items()
+        if len(examples)
+    }
+    recalled = {} if task.facts_split is None else {r.loop: r.correct_N for r in read[task.facts_split]}
+    rows: list[dict[str, Any]] = []
+
+    def add(split: str, loop: int | None, difficulty: int | None, metric: str, value: float | None, n: int) -> None:
+        kind = FLOORS if metric.startswith("floor") else ANSWERS
+        at = {"cell": cell.id, "evaluation": kind, "step": cell.budget.steps, "loop": loop, "split": split}
+        rows.append({**at, "difficulty": difficulty, "metric": metric, "value": value, "n": n})
+
+    for split, readings in read.items():
+        examples = sets[split]
+        levels = np.unique(examples.difficulty_N)
+        groups: list[tuple[int | None, npt.NDArray[np.bool_]]] = [(None, np.ones(len(examples), dtype=bool))]
+        if len(levels) > 1:
+            groups += [(int(level), examples.difficulty_N == level) for level in levels]
+        for reading in readings:
+            known = _known(examples, recalled.get(reading.loop))
+            for difficulty, among in groups:
+                n = int(among.sum())
+                add(split, reading.loop, difficulty, "accuracy", float(reading.correct_N[among].mean()), n)
+                nats_P = reading.nats_NP[among].mean(axis=0)
+                add(split, reading.loop, difficulty, "nats", float(nats_P.sum()), n)
+                if len(spans) > 1:
+                    for span, nats in zip(spans, nats_P, strict=True):
+                        add(split, reading.loop, difficulty, f"nats/{span}", float(nats), n)
+                if reading.exit_N is not None:
+                    add(split, reading.loop, difficulty, "exit_probability", float(reading.exit_N[among].mean()), n)
+                if known is not None:
+                    both = among & known
+                    value = float(reading.correct_N[both].mean()) if both.any() else None
+                    add(split, reading.loop, difficulty, "accuracy_given_recall", value, int(both.sum()))
+        for predictor, accuracy in floors(task, cell.seeds.data_seed, split, limit).items():
+            add(split, None, None, f"floor/{predictor}", accuracy, len(examples))
+        best = max(row["value"] for row in rows if row["split"] == split and row["metric"].startswith("floor/"))
+        add(split, None, None, "floor", best, len(examples))
+    return pl.DataFrame(rows, schema=RECORDS)
+
+
+def _known(examples: Examples, recalled: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+    """Which examples have every part recalled; None where examples have no parts."""
+    if recalled is None or not examples.parts_NP.shape[1] or (examples.parts_NP[:, 1:2] == NO_PART).all():
+        return None
+    return np.where(examples.parts_NP == NO_PART, True, recalled[examples.parts_NP]).all(axis=1)

@@ -1,0 +1,178 @@
+"""`run_cell`: one cell from configuration to published rows. The same on a laptop and in a cluster job.
+
+A cell's folder bears its id and holds a readable `config.yaml`, the checkpoint, `claims/`, `progress.json` while it
+runs, and the published rows. A cell ends exactly once: done, or failed with the reason; anything else (stopped, killed,
+disk full) leaves a folder that the next run carries on.
+"""
+
+import json
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from looplm.accounting import parameters
+from looplm.training import Execution, Fitted, Progress, fit
+from results.store import Store
+from sweeps.cell import Cell
+from sweeps.claim import Claim
+from sweeps.cost import training_flops_by_group
+from sweeps.files import write_atomically
+from sweeps.measure import measure
+from sweeps.provenance import suite_commit
+from synthdata.batch import Batch, pack, pad
+from synthdata.streams import Stream, world
+
+PROGRESS_SECONDS = 0.5
+
+
+class Outcome(StrEnum):
+    """How an attempt at a cell ended."""
+
+    DONE = "done"
+    ALREADY = "already done"
+    CLAIMED = "claimed by another"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+def batch_at(cell: Cell) -> Callable[[int], Batch]:
+    """The batch of each optimiser step: a pure function of the cell and the step."""
+    stream = Stream(cell.task, cell.seeds.data_seed, cell.seeds.order_seed)
+    lay_out = pad if cell.budget.layout == "pad" else pack
+    size = cell.budget.batch_size
+
+    @lru_cache(maxsize=2)
+    def at(step: int) -> Batch:
+        return lay_out(stream.examples(step * size, size), cell.context)
+
+    return at
+
+
+def run_cell(
+    cell: Cell,
+    store: Store,
+    execution: Execution,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    retry_failed: bool = False,
+) -> Outcome:
+    """Train, measure and publish one cell, or carry on where an earlier attempt stopped.
+
+    A cell that is done, or that somebody else runs, is left alone; a failed one too, unless `retry_failed`. What is
+    wrong with the cell itself (it diverges, it raises) is published as a failure and returned as `Outcome.FAILED`;
+    what is wrong with the machine (`OSError`: disk full, folder not writable) is raised and ends nothing.
+    """
+    status = store.status(cell.id)
+    if status == "done" or (status == "failed" and not retry_failed):
+        return Outcome.ALREADY
+    folder = store.folder(cell.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    claim = Claim.acquire(folder)
+    if claim is None:
+        return Outcome.CLAIMED
+    with claim:
+        if store.status(cell.id) == "done":
+            return Outcome.ALREADY
+        write_atomically(folder / "config.yaml", f"# {cell.name}\n" + yaml.safe_dump(cell.config(), sort_keys=False))
+        report = _Reporter(folder / "progress.json", on_progress)
+        try:
+            fitted = _fit(cell, folder, execution, report, should_stop)
+            if not fitted.finished:
+                return Outcome.STOPPED
+            row = _row(cell, fitted, execution)
+            records = measure(cell, fitted.model)
+        except OSError:
+            raise
+        except Exception as error:
+            write_atomically(folder / "traceback.txt", traceback.format_exc())
+            failure = _row(cell, None, execution) | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+            if claim.held():
+                store.publish_failure(failure)
+            return Outcome.FAILED
+        if not claim.held():
+            return Outcome.CLAIMED
+        store.publish(row, records)
+        (folder / "progress.json").unlink(missing_ok=True)
+        return Outcome.DONE
+
+
+def _fit(
+    cell: Cell,
+    folder: Path,
+    execution: Execution,
+    on_progress: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> Fitted:
+    return fit(
+        model=cell.model,
+        vocab_size=cell.vocab_size,
+        objective=cell.objective,
+        optimizer=cell.optimizer,
+        budget=cell.budget,
+        precision=cell.precision,
+        init_seed=cell.seeds.init_seed,
+        batch_at=batch_at(cell),
+        folder=folder,
+        execution=execution,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
+
+
+class _Reporter:
+    """Passes progress on, and leaves it where `status` finds it, at most every `PROGRESS_SECONDS`."""
+
+    def __init__(self, path: Path, on_progress: Callable[[Progress], None]) -> None:
+        self._path, self._on_progress, self._written = path, on_progress, 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        self._on_progress(progress)
+        if time.monotonic() - self._written >= PROGRESS_SECONDS:
+            write_atomically(self._path, json.dumps(asdict(progress)))
+            self._written = time.monotonic()
+
+
+def _row(cell: Cell, fitted: Fitted | None, execution: Execution) -> dict[str, Any]:
+    """The cell's row of the `cells` table."""
+    groups = parameters(cell.model, cell.vocab_size)
+    flops = training_flops_by_group(cell)
+    return {
+        "cell": cell.id,
+        "status": "done",
+        "error": None,
+        "config": json.dumps(cell.config(), sort_keys=True),
+        "task": cell.task.name,
+        "objective": cell.identity()["objective"]["name"],
+        "precision": cell.precision,
+        "layers": cell.model.layers,
+        "loops": cell.model.loops,
+        "exits": cell.model.exits,
+        "hidden_size": cell.model.hidden_size,
+        "vocab_size": cell.vocab_size,
+        "parameters": sum(groups.values()),
+        "parameters_nonembedding": sum(groups.values()) - groups["embedding"] - groups["head"],
+        "parameters_by_group": json.dumps(groups),
+        "steps": cell.budget.steps,
+        "batch_size": cell.budget.batch_size,
+        "train_flops": float(sum(flops.values())),
+        "train_flops_by_group": json.dumps(flops),
+        **asdict(cell.seeds),
+        "constants": json.dumps(dict(cell.task.constants(world(cell.task, cell.seeds.data_seed)))),
+        "device": execution.device,
+        "backend": fitted.backend if fitted else None,
+        "torch": torch.__version__,
+        "suite_commit": suite_commit(),
+        "host": socket.gethostname(),
+        "seconds": fitted.seconds if fitted else None,
+        "tokens": fitted.tokens if fitted else None,
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }

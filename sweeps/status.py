@@ -1,0 +1,66 @@
+"""Where every cell of a plan stands, read from the run folders alone. Imports no torch."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from results.store import Store
+from sweeps.cell import Cell
+from sweeps.claim import owner
+
+
+class State(StrEnum):
+    """The state of a cell."""
+
+    DONE = "done"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """One cell: its state, how far it is while it trains, and the last line of its error if it failed."""
+
+    cell: Cell
+    state: State
+    progress: dict[str, Any] | None = None
+    error: str | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Training time left at the present speed, or None where nothing has been measured."""
+        if self.progress is None or not self.progress["steps_per_second"]:
+            return None
+        return float((self.progress["steps"] - self.progress["step"]) / self.progress["steps_per_second"])
+
+
+def _status(cell: Cell, store: Store) -> CellStatus:
+    published = store.status(cell.id)
+    if published == "done":
+        return CellStatus(cell, State.DONE)
+    folder = store.folder(cell.id)
+    path = folder / "progress.json"
+    progress = json.loads(path.read_text()) if path.exists() else None
+    if owner(folder) is not None:
+        return CellStatus(cell, State.RUNNING, progress)
+    if published == "failed":
+        return CellStatus(cell, State.FAILED, error=store.read([cell.id]).cells["error"].first())
+    if (folder / "checkpoint.ckpt").exists():
+        return CellStatus(cell, State.INTERRUPTED, progress)
+    return CellStatus(cell, State.MISSING)
+
+
+def statuses(cells: Iterable[Cell], store: Store) -> list[CellStatus]:
+    """The state of each cell, in order."""
+    return [_status(cell, store) for cell in cells]
+
+
+def tally(found: Iterable[CellStatus]) -> dict[State, int]:
+    """How many cells are in each state."""
+    counts = Counter(status.state for status in found)
+    return {state: counts[state] for state in State}

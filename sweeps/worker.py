@@ -1,0 +1,56 @@
+"""One worker process: takes the next cell of a list that nobody has, until none is left.
+
+Run as `python -m sweeps.worker LIST STORE`, where LIST is a JSON file of cell configurations in running order. One
+process, one thread: small models run slower on two. SIGINT and SIGTERM end the cell at the next chunk of steps with a
+checkpoint; so does the death of the parent.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+EXIT_STOPPED = 130
+EXIT_FAILED = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Work through the list; exit 0 if every cell ended or is somebody else's, 1 if one failed, 130 if stopped."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+    from looplm.training import Execution
+    from results.store import Store
+    from sweeps.cell import Cell
+    from sweeps.run import Outcome, run_cell
+
+    listing = json.loads(Path(arguments[0]).read_text())
+    store = Store(Path(arguments[1]))
+    parent, stopping = os.getppid(), False
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    outcomes = set()
+    for config in listing["cells"]:
+        outcome = run_cell(
+            Cell.from_config(config),
+            store,
+            Execution(**listing["execution"]),
+            should_stop=lambda: stopping or os.getppid() != parent,
+            retry_failed=listing["retry_failed"],
+        )
+        outcomes.add(outcome)
+        if stopping or outcome is Outcome.STOPPED:
+            return EXIT_STOPPED
+    return EXIT_FAILED if Outcome.FAILED in outcomes else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

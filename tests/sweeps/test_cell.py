@@ -1,0 +1,62 @@
+"""A cell's identity: what must change the hash, and what must not."""
+
+import pytest
+
+import looplm
+from sweeps.cell import Cell
+
+LOOPED = ["model.loops=2", "objective.name=entropy"]
+
+
+def cell(*overrides: str) -> Cell:
+    return Cell.compose(overrides)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "model.loops=3",
+        "model.hidden_size=32",
+        "model.intermediate_size=161",
+        "objective.beta=0.1",
+        "objective.name=uniform",
+        "optimizer.lr=1e-4",
+        "optimizer.weight_decay=0",
+        "budget.steps=7",
+        "budget.layout=pack",
+        "budget.context=9",
+        "seeds.data_seed=1",
+        "seeds.order_seed=1",
+        "seeds.init_seed=1",
+        "task.entities=40",
+        "precision=bf16-mixed",
+    ],
+)
+def test_what_changes_the_numbers_changes_the_id(change: str) -> None:
+    assert cell(*LOOPED, change).id != cell(*LOOPED).id
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["model.loops=2", "objective.name=last"], ["model.loops=2", "objective.name=last", "objective.beta=0.9"]),
+        (["model.loops=2", "objective.name=uniform"], ["model.loops=2", "objective.name=uniform", "objective.prior=0.9"]),
+        ([*LOOPED], [*LOOPED, "objective.prior=0.9"]),
+        (["objective.name=last"], ["objective.name=entropy", "objective.beta=0.3"]),
+        ([], ["model.intermediate_size=160"]),
+        ([], ["budget.context=4"]),
+        (["model.layers=2"], ["model.layers=2", "model.exit_every=2"]),
+    ],
+)
+def test_fields_without_effect_do_not_change_the_id(one: list[str], other: list[str]) -> None:
+    assert cell(*one).id == cell(*other).id
+
+
+def test_numerics_and_task_version_are_part_of_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cell().id
+    monkeypatch.setattr(looplm, "NUMERICS", looplm.NUMERICS + 1)
+    assert cell().id != before
+    monkeypatch.undo()
+    assert cell().id == before
+    monkeypatch.setattr(type(cell().task), "version", 99)
+    assert cell().id != before

@@ -1,0 +1,99 @@
+"""Claims under real processes: exactly one owner, the dead are succeeded, and an old copy finds out."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sweeps import claim
+from sweeps.claim import Claim, owner
+
+
+def _try_to_claim(folder: Path, barrier: "multiprocessing.synchronize.Barrier", wins: "multiprocessing.Queue[int]") -> None:
+    barrier.wait()
+    held = Claim.acquire(folder)
+    wins.put(held is not None)
+    barrier.wait()
+
+
+def test_of_many_processes_exactly_one_gets_the_cell(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    count = 6
+    for attempt in range(5):
+        folder = tmp_path / str(attempt)
+        barrier, wins = context.Barrier(count), context.Queue()
+        processes = [context.Process(target=_try_to_claim, args=(folder, barrier, wins)) for _ in range(count)]
+        for process in processes:
+            process.start()
+        assert sum(wins.get(timeout=20) for _ in range(count)) == 1
+        for process in processes:
+            process.join()
+
+
+def test_a_held_cell_is_refused_and_a_released_one_given_again(tmp_path: Path) -> None:
+    first = Claim.acquire(tmp_path)
+    assert first is not None
+    with first:
+        assert Claim.acquire(tmp_path) is None
+        assert owner(tmp_path) is not None
+        assert owner(tmp_path)["pid"] == os.getpid()  # type: ignore[index]
+    assert owner(tmp_path) is None
+    second = Claim.acquire(tmp_path)
+    assert second is not None
+    assert second.held()
+    assert not first.held()
+
+
+def test_a_killed_owner_is_succeeded_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from sweeps.claim import Claim\n"
+        "assert Claim.acquire(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    assert Claim.acquire(tmp_path) is None
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    successor = Claim.acquire(tmp_path)
+    assert successor is not None
+    assert successor.path.stem == "000002"
+
+
+def test_a_reused_process_id_is_not_mistaken_for_the_owner(tmp_path: Path) -> None:
+    held = Claim.acquire(tmp_path)
+    assert held is not None
+    text = json.loads(held.path.read_text())
+    held.path.write_text(json.dumps(text | {"process_start": "1"}))
+    assert owner(tmp_path) is None
+
+
+def test_another_host_is_judged_by_its_heartbeat(tmp_path: Path) -> None:
+    held = Claim.acquire(tmp_path)
+    assert held is not None
+    text = json.loads(held.path.read_text())
+    held.path.write_text(json.dumps(text | {"host": "elsewhere"}))
+    assert Claim.acquire(tmp_path) is None
+    os.utime(held.path, (0, time.time() - claim.STALE_SECONDS - 1))
+    assert owner(tmp_path) is None
+    successor = Claim.acquire(tmp_path)
+    assert successor is not None
+    assert not held.held()
+
+
+def test_an_open_claim_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "HEARTBEAT_SECONDS", 0.01)
+    held = Claim.acquire(tmp_path)
+    assert held is not None
+    os.utime(held.path, (0, 0))
+    with held:
+        deadline = time.monotonic() + 5
+        while held.path.stat().st_mtime < 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert held.path.stat().st_mtime > 1
