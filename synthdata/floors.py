@@ -73,6 +73,7 @@ def _questions(training: Examples, evaluated: Examples) -> tuple[_Questions, _Qu
     width = max(training.tokens_NL.shape[1], evaluated.tokens_NL.shape[1])
     both = [_split(examples, width) for examples in (training, evaluated)]
     prompt_NL, length_N, answer_NM = (np.concatenate(arrays) for arrays in zip(*both, strict=True))
+    answer_NM = answer_NM[:, (answer_NM != PAD).any(axis=0)]
     answer_id_N = np.zeros(len(answer_NM), dtype=np.int64)
     for token_N in answer_NM.T:
         answer_id_N = _pair_ids(answer_id_N, token_N)
@@ -89,7 +90,7 @@ def _split(examples: Examples, width: int) -> tuple[Ints, Ints, Ints]:
     n, position = np.nonzero(scored_NL)
     answer_NM = np.full((len(examples), width), PAD, dtype=np.int64)
     answer_NM[n, (np.cumsum(scored_NL, axis=1) - 1)[n, position]] = examples.tokens_NL[n, position]
-    return prompt_NL, length_N, answer_NM[:, : int(scored_NL.sum(axis=1).max(initial=0))]
+    return prompt_NL, length_N, answer_NM
 
 
 def _pair_ids(left_N: Ints, right_N: Ints) -> Ints:
@@ -108,7 +109,7 @@ def _commonest(key_N: Ints, answer_id_N: Ints, keys: int) -> Ints:
 
 
 def _ngram_predictions(train: _Questions, test: _Questions) -> list[Ints]:
-    """Predicted answer ids for suffixes of at most 0, 1, 2, … prompt tokens; those of 0 are the constant predictor's."""
+    """Predicted answer ids from suffixes of at most 0, 1, 2, … prompt tokens; the first is the constant predictor."""
     prompt_NL = np.concatenate([train.prompt_NL, test.prompt_NL])
     suffix_N = np.zeros(len(prompt_NL), dtype=np.int64)
     predictions: list[Ints] = []

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from synthdata.examples import Examples, concatenate
-from synthdata.task import Task, World
+from synthdata.task import Task, World, require
 
 BLOCK = 1024
 """Examples per block. Part of what defines a stream: changing it changes every stream."""
@@ -28,8 +28,7 @@ def generator(identity: dict[str, Any], index: int = 0) -> np.random.Generator:
 
 
 def _check_seed(name: str, seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"{name} is {seed!r}; it must be an integer of at least 0")
+    require(type(seed) is int and seed >= 0, name, seed, "an integer of at least 0")
 
 
 @lru_cache(maxsize=8)
@@ -66,6 +65,8 @@ class Stream:
 
     def examples(self, start: int, count: int) -> Examples:
         """Examples `start … start + count - 1`."""
+        require(start >= 0, "start", start, "at least 0")
+        require(count >= 1, "count", count, "at least 1")
         pieces, position, end = [], start, start + count
         while position < end:
             index, offset = divmod(position, BLOCK)
@@ -93,8 +94,7 @@ def evaluation_set(task: Task, data_seed: int, split: str, limit: int) -> Exampl
     A pool larger than `limit` is sampled without replacement; an endless split gives the first `limit` of its stream.
     The pool of the task's `facts_split` is never cut, because `Examples.parts_NP` points into it.
     """
-    if limit < 1:
-        raise ValueError(f"limit is {limit}; it must be at least 1")
+    require(limit >= 1, "limit", limit, "at least 1")
     whole = pool(task, data_seed, split)
     if whole is None:
         return Stream(task, data_seed, order_seed=0, split=split).examples(0, limit)
