@@ -1,0 +1,173 @@
+"""Intervals over replicates: of a mean, of a paired difference, of a paired ratio; equivalence; best of n; shares.
+
+A replicate is a world of data and an initialisation, and arms are paired on it. Student t throughout: for the few
+replicates that an experiment affords, it keeps its coverage where a bootstrap does not (`coverage.py` simulates both).
+Which interval decides a hypothesis is said in `verdict.py`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats  # type: ignore[import-untyped]
+
+Values = Mapping[int, float | None]
+"""A metric by replicate. None: the cell failed, or it has no value for this metric."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval.
+
+    Attributes:
+        mean: the estimate that it surrounds.
+        low: lower end; -inf (0 for a ratio) where the data set no bound.
+        high: upper end; inf where the data set no bound.
+        confidence: nominal two-sided coverage.
+        n: replicates behind it, failed ones included.
+    """
+
+    mean: float
+    low: float
+    high: float
+    confidence: float
+    n: int
+
+    def inside(self, low: float, high: float) -> bool:
+        """Whether all of it lies strictly between `low` and `high`."""
+        return low < self.low and self.high < high
+
+    def outside(self, low: float, high: float) -> bool:
+        """Whether all of it lies strictly below `low` or strictly above `high`."""
+        return self.high < low or self.low > high
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An arm against one partner.
+
+    Attributes:
+        partner: name of the partner.
+        ours: the arm's values.
+        theirs: the partner's values.
+        replicates: the denominator: every replicate that was run in both arms, however it ended. A replicate without a
+            value in `ours` or `theirs` failed; one that has still to run belongs in a later denominator, not in this.
+    """
+
+    partner: str
+    ours: Values
+    theirs: Values
+    replicates: tuple[int, ...]
+
+    def difference(self, worst: float, confidence: float = 0.95) -> Interval:
+        """Interval of the mean of ours minus theirs. A failed cell counts as `worst`, in whichever arm it failed."""
+        ours, theirs = (counted(values, self.replicates, worst) for values in (self.ours, self.theirs))
+        return mean_interval(ours - theirs, confidence)
+
+    def ratio(self, confidence: float = 0.95) -> Interval:
+        """Interval of the geometric mean of ours over theirs.
+
+        The t-interval of the log ratios, exponentiated. No ratio can be formed with a failed cell, nor with a value
+        that is not positive; one such replicate could have been anything, so that the interval becomes (0, inf).
+        """
+        logs = self._log_ratios()
+        if logs is None:
+            return Interval(math.nan, 0.0, math.inf, _checked_confidence(confidence), len(self.replicates))
+        log = mean_interval(logs, confidence)
+        return Interval(_exp(log.mean), _exp(log.low), _exp(log.high), confidence, log.n)
+
+    def equivalence_p(self, low: float, high: float) -> float:
+        """P-value of two one-sided t-tests (TOST) that the geometric mean ratio lies between `low` and `high`.
+
+        The larger of the two. It is below alpha exactly where the ratio's 1 - 2 alpha interval lies inside the bounds;
+        it is 1 where no ratio can be formed or there are fewer than two replicates.
+        """
+        if not 0 < low < high:
+            raise ValueError(f"bounds are {low!r} and {high!r}; they must be 0 < low < high")
+        logs = self._log_ratios()
+        if logs is None or len(logs) < 2:
+            return 1.0
+        mean, error = logs.mean(), _standard_error(logs)
+        margins = np.array([mean - math.log(low), math.log(high) - mean])
+        if error == 0:
+            return 0.0 if (margins > 0).all() else 1.0
+        return float(stats.t.sf(margins / error, df=len(logs) - 1).max())
+
+    def _log_ratios(self) -> npt.NDArray[np.float64] | None:
+        ours, theirs = (counted(values, self.replicates, worst=0.0) for values in (self.ours, self.theirs))
+        if (ours <= 0).any() or (theirs <= 0).any():
+            return None
+        return np.log(ours) - np.log(theirs)
+
+
+def counted(values: Values, replicates: Iterable[int], worst: float) -> npt.NDArray[np.float64]:
+    """The value of each replicate in turn, `worst` where it has none. Failed cells stay in the denominator."""
+    found = (values.get(replicate) for replicate in replicates)
+    return np.array([worst if value is None else value for value in found], dtype=np.float64)
+
+
+def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Student's t-interval of the mean.
+
+    One value bounds nothing: its interval is (-inf, inf). Values that are all equal give an interval of zero width,
+    which is what t says of them, although it does not mean that the next value must be equal.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f"values are {array.tolist()}; they must be at least one finite number")
+    _checked_confidence(confidence)
+    mean = float(array.mean())
+    if array.size == 1:
+        return Interval(mean, -math.inf, math.inf, confidence, 1)
+    half = float(stats.t.ppf((1 + confidence) / 2, df=array.size - 1)) * _standard_error(array)
+    return Interval(mean, mean - half, mean + half, confidence, array.size)
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """The largest of n values. It grows with n and has no interval: print it only beside papers that print it."""
+
+    value: float
+    n: int
+
+
+def best_of(values: npt.ArrayLike) -> BestOf:
+    """The best of n, higher being better."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
+        raise ValueError("values are empty; best of n needs at least one")
+    return BestOf(float(array.max()), array.size)
+
+
+def share_above(values: npt.ArrayLike, threshold: float, confidence: float = 0.95) -> Interval:
+    """Share of replicates strictly above `threshold`, with its exact (Clopper-Pearson) interval.
+
+    For outcomes that come in two kinds, such as runs that found the rule and runs that did not.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
+        raise ValueError("values are empty; a share needs at least one")
+    _checked_confidence(confidence)
+    test = stats.binomtest(int((array > threshold).sum()), array.size)
+    ends = test.proportion_ci(confidence, method="exact")
+    return Interval(float(test.statistic), float(ends.low), float(ends.high), confidence, array.size)
+
+
+def _standard_error(values: npt.NDArray[np.float64]) -> float:
+    # Equal values leave a rounding error in the mean, and so in the deviation; their spread is exactly zero.
+    return 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1)) / math.sqrt(values.size)
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
+
+def _checked_confidence(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}; it must be between 0 and 1, exclusive")
+    return confidence

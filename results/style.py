@@ -1,0 +1,114 @@
+"""How every figure looks: a colour for each number of loops, a marker for each number of layers, files that repeat.
+
+Helpers draw single points, floors and ceilings; a figure as a whole belongs to the experiment that asks for it. Draw
+inside `with house_style():`. Pyplot is not used, so no display and no global figure is needed.
+"""
+
+import io
+import math
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from results.bundle import write_durably
+from results.statistics import Interval
+
+COLUMN_INCHES = 3.4
+"""Width of one column of a two-column paper; type stays legible at it."""
+
+_COLORS = ("#000000", "#56b4e9", "#009e73", "#d55e00", "#e69f00", "#cc79a7", "#b8ac00", "#0072b2")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+
+_SETTINGS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 5,
+    "errorbar.capsize": 2,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "looplm",
+}
+
+
+def house_style() -> AbstractContextManager[None]:
+    """The settings of every figure, for the length of a `with` block."""
+    return matplotlib.rc_context(_SETTINGS)
+
+
+def new_figure(columns: int = 1, height: float = 2.6) -> Figure:
+    """An empty figure, `columns` paper columns wide and `height` inches high."""
+    return Figure(figsize=(columns * COLUMN_INCHES, height))
+
+
+def loop_color(loops: int) -> str:
+    """The colour of a number of loops. Told apart with any colour blindness for 1 … 8 loops; beyond, colours recur."""
+    return _COLORS[(_checked("loops", loops) - 1) % len(_COLORS)]
+
+
+def layer_marker(layers: int) -> str:
+    """The marker of a number of layers. Distinct for 1 … 8 layers; beyond, markers recur."""
+    return _MARKERS[(_checked("layers", layers) - 1) % len(_MARKERS)]
+
+
+def draw_interval(axes: Axes, x: float, interval: Interval, *, layers: int, loops: int, label: str = "") -> None:
+    """A point at `interval.mean` with its interval as a bar; hollow and without a bar where nothing bounds it."""
+    bounded = math.isfinite(interval.low) and math.isfinite(interval.high)
+    color = loop_color(loops)
+    axes.errorbar(
+        [x],
+        [interval.mean],
+        yerr=[[interval.mean - interval.low], [interval.high - interval.mean]] if bounded else None,
+        fmt=layer_marker(layers),
+        color=color,
+        markerfacecolor=color if bounded else "none",
+        label=label or f"{layers}⊗{loops}",
+    )
+
+
+def draw_floor(axes: Axes, value: float, label: str) -> None:
+    """A dotted line at what a predictor without the skill reaches, named just above it on the left."""
+    _line(axes, value, label, linestyle=":", vertical="bottom")
+
+
+def draw_ceiling(axes: Axes, value: float, label: str) -> None:
+    """A dashed line at the most that can be reached, named just below it on the left."""
+    _line(axes, value, label, linestyle="--", vertical="top")
+
+
+def save(figure: Figure, path: Path) -> tuple[Path, Path]:
+    """Write `figure` as `path` with .png and with .svg, each replaced in one step. Equal figures give equal bytes."""
+    written = path.with_suffix(".png"), path.with_suffix(".svg")
+    with house_style():
+        for file, metadata in zip(written, ({"Software": None}, {"Date": None, "Creator": None}), strict=True):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=file.suffix[1:], metadata=metadata)
+            write_durably(file, buffer.getvalue())
+    return written
+
+
+def _line(axes: Axes, value: float, label: str, linestyle: str, vertical: str) -> None:
+    axes.axhline(value, linestyle=linestyle, color="0.45", linewidth=1, zorder=0)
+    across = axes.get_yaxis_transform()
+    axes.text(0.01, value, label, transform=across, color="0.35", fontsize=6.5, ha="left", va=vertical)
+
+
+def _checked(field: str, value: int) -> int:
+    if value < 1:
+        raise ValueError(f"{field} is {value}; it must be at least 1")
+    return value
