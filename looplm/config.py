@@ -114,6 +114,11 @@ class ObjectiveConfig:
         """Whether training runs the head at every exit (else at the last alone)."""
         return self.name != "last"
 
+    @property
+    def uses_gate(self) -> bool:
+        """Whether the gate weighs the exits, and so is trained."""
+        return self.name in ("entropy", "geometric")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:

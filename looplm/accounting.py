@@ -1,0 +1,116 @@
+"""Parameters and floating-point operations by group, as closed forms. No torch here; tests count the real model.
+
+A multiply-add is two FLOPs. Only matrix products count, as in `torch.utils.flop_counter`: norms, activations, softmax,
+rotations and the embedding look-up are free. Attention scores count in full, although causality halves what matters.
+The backward pass costs twice the forward one.
+"""
+
+from looplm.config import ModelConfig, ObjectiveConfig
+
+GROUPS = ("embedding", "attention", "feedforward", "norms", "gate", "head")
+"""Groups of parameters; they add up to the whole model."""
+
+
+def parameters(model: ModelConfig, vocab_size: int) -> dict[str, int]:
+    """Parameters by group. The head has none where it is the embedding; each group counts shared blocks once."""
+    hidden, layers = model.hidden_size, model.layers
+    return {
+        "embedding": vocab_size * hidden,
+        "attention": layers * 4 * hidden**2,
+        "feedforward": layers * 3 * hidden * model.feedforward_size,
+        "norms": (4 * layers + 1) * hidden,
+        "gate": hidden + 1,
+        "head": 0 if model.tied_embeddings else vocab_size * hidden,
+    }
+
+
+def total_parameters(model: ModelConfig, vocab_size: int) -> int:
+    """All parameters, each counted once."""
+    return sum(parameters(model, vocab_size).values())
+
+
+def non_embedding_parameters(model: ModelConfig, vocab_size: int) -> int:
+    """All parameters but embedding and head."""
+    groups = parameters(model, vocab_size)
+    return sum(groups.values()) - groups["embedding"] - groups["head"]
+
+
+def forward_flops(
+    model: ModelConfig,
+    vocab_size: int,
+    *,
+    rows: int,
+    context: int,
+    head_positions: int,
+    head_exits: int,
+    gate: bool,
+) -> dict[str, int]:
+    """FLOPs of one forward pass by group.
+
+    Args:
+        model: the architecture.
+        vocab_size: tokens V.
+        rows: rows B, padded ones included.
+        context: positions S of a row, padding included.
+        head_positions: positions at which something is trained or scored.
+        head_exits: exits at which the head runs there.
+        gate: whether the gate runs there too.
+    """
+    hidden, positions = model.hidden_size, rows * context
+    return {
+        "attention": model.depth * positions * 2 * 4 * hidden**2,
+        "scores": model.depth * positions * 2 * 2 * context * hidden,
+        "feedforward": model.depth * positions * 2 * 3 * hidden * model.feedforward_size,
+        "gate": head_exits * head_positions * 2 * hidden if gate else 0,
+        "head": head_exits * head_positions * 2 * hidden * vocab_size,
+    }
+
+
+def training_flops(
+    model: ModelConfig,
+    vocab_size: int,
+    objective: ObjectiveConfig,
+    *,
+    steps: int,
+    rows: int,
+    context: int,
+    trained_positions: int,
+) -> dict[str, int]:
+    """FLOPs of a training by group: three forward passes a step, exactly proportional to `steps`.
+
+    The head is paid at every exit that the objective pays, and only at the trained positions.
+
+    Args:
+        model: the architecture.
+        vocab_size: tokens V.
+        objective: decides exits and gate.
+        steps: optimiser steps.
+        rows: rows of a batch, padded ones included.
+        context: positions of a row, padding included.
+        trained_positions: positions of a batch with a loss weight above 0.
+    """
+    once = forward_flops(
+        model,
+        vocab_size,
+        rows=rows,
+        context=context,
+        head_positions=trained_positions,
+        head_exits=model.exits if objective.pays_every_exit else 1,
+        gate=objective.uses_gate,
+    )
+    return {group: 3 * steps * flops for group, flops in once.items()}
+
+
+def evaluation_flops(
+    model: ModelConfig, vocab_size: int, *, rows: int, context: int, scored_positions: int
+) -> dict[str, int]:
+    """FLOPs by group of scoring one batch at every exit and at the gate's mixture."""
+    return forward_flops(
+        model,
+        vocab_size,
+        rows=rows,
+        context=context,
+        head_positions=scored_positions,
+        head_exits=model.exits,
+        gate=True,
+    )

@@ -1,0 +1,98 @@
+"""How a model is run: device, compilation, chunks, checkpoint interval. None of it is part of what a cell is."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+
+from looplm.model import LoopLM, run_segment
+
+DeviceName = Literal["cpu", "cuda"]
+CompileMode = Literal["auto", "on", "off"]
+
+COMPILE_FROM = 500
+"""Blocks passed by a token times optimiser steps from which `auto` compiles; fewer do not earn the compilation back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How to run a training.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        compile: whether blocks go through torch.compile. `auto` does so where a C++ compiler is found and the training
+            is long enough; `on` insists.
+        checkpoint_every_seconds: least time between two checkpoints (one is always written at the end).
+        chunk_steps: optimiser steps between two looks at progress, clock and `should_stop`.
+        cache_folder: where compiled code is kept for the next process, unless $TORCHINDUCTOR_CACHE_DIR says; by default
+            torch's own choice, a temporary folder.
+    """
+
+    device: DeviceName = "cpu"
+    compile: CompileMode = "auto"
+    checkpoint_every_seconds: float = 60.0
+    chunk_steps: int = 20
+    cache_folder: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        for field, names in (("device", get_args(DeviceName)), ("compile", get_args(CompileMode))):
+            if getattr(self, field) not in names:
+                raise ValueError(f"execution.{field} is {getattr(self, field)!r}; it must be {' | '.join(names)}")
+        if self.checkpoint_every_seconds < 0:
+            raise ValueError(
+                f"execution.checkpoint_every_seconds is {self.checkpoint_every_seconds}; it must be at least 0"
+            )
+        if self.chunk_steps < 1:
+            raise ValueError(f"execution.chunk_steps is {self.chunk_steps}; it must be at least 1")
+
+    def torch_device(self) -> torch.device:
+        """The device, if this machine has it; else a `ValueError`."""
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("execution.device is 'cuda'; torch finds no CUDA device here, so it must be 'cpu'")
+        return torch.device(self.device)
+
+
+class Backend(NamedTuple):
+    """What runs the blocks, and why it is not what one might expect (or None)."""
+
+    name: Literal["eager", "compile"]
+    notice: str | None
+
+
+def find_compiler() -> str | None:
+    """The C++ compiler that torch.compile will call: $CXX, else g++, else clang++; None if there is none."""
+    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
+    return next((path for path in map(shutil.which, candidates) if path is not None), None)
+
+
+def choose_backend(execution: Execution, block_passes: int) -> Backend:
+    """Eager or compiled, for a training in which a token passes `block_passes` blocks in all (depth times steps).
+
+    Raises:
+        ValueError: if `execution.compile` is `on` and no C++ compiler is found.
+    """
+    if execution.compile == "off":
+        return Backend("eager", None)
+    if find_compiler() is None:
+        if execution.compile == "on":
+            raise ValueError(
+                "execution.compile is 'on' but no C++ compiler is found ($CXX, g++, clang++); "
+                "it must be 'auto' or 'off', or a compiler installed"
+            )
+        return Backend("eager", "no C++ compiler found ($CXX, g++, clang++): running eager, slower than compiled")
+    if execution.compile == "auto" and block_passes < COMPILE_FROM:
+        return Backend("eager", None)
+    return Backend("compile", None)
+
+
+def compile_segments(model: LoopLM, cache_folder: str | Path | None) -> None:
+    """Compile what lies between two exits, once for all loops; the loop itself stays in Python."""
+    if cache_folder is not None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder))
+    compiler = find_compiler()
+    assert compiler is not None, "choose_backend says `compile` only where there is a compiler"
+    options: dict[str, Any] = {"cpp.cxx": (compiler,)}
+    model.run_segment = torch.compile(run_segment, options=options)

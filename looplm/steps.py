@@ -1,0 +1,101 @@
+"""From a `Batch` to what one optimiser step needs on the device, and the data module that hands steps out in chunks.
+
+Which positions are trained is found in NumPy, before anything is on a device, so that the head runs only there and
+nothing has to wait for it.
+
+Shapes in names: B = row, S = position, N = trained position (rows and positions flattened).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+from synthdata.batch import PADDING, Batch
+
+
+class Step(NamedTuple):
+    """One optimiser step's data.
+
+    Attributes:
+        tokens_BS: int64, inputs.
+        documents_BS: int32, the document of each position, or None where every row is one document.
+        positions_N: int64, where something is trained, as indices into rows and positions flattened.
+        targets_N: int64, the token that follows there.
+        weights_N: float32, loss weights, which sum to 1.
+    """
+
+    tokens_BS: Tensor
+    documents_BS: Tensor | None
+    positions_N: Tensor
+    targets_N: Tensor
+    weights_N: Tensor
+
+
+class Chunk(NamedTuple):
+    """Successive optimiser steps: what Lightning takes for one batch.
+
+    Attributes:
+        steps: their data.
+        tokens: positions read in them, padding not counted.
+    """
+
+    steps: list[Step]
+    tokens: int
+
+
+def documents_of(batch: Batch) -> Tensor | None:
+    """The documents that attention must keep apart; None where no row holds two, so that causality suffices."""
+    return torch.from_numpy(batch.documents_BS) if batch.packed else None
+
+
+def step_of(batch: Batch) -> Step:
+    """The tensors of one optimiser step.
+
+    Raises:
+        ValueError: if the batch trains nothing.
+    """
+    positions_N = np.flatnonzero(batch.weights_BS)
+    if len(positions_N) == 0:
+        raise ValueError("weights_BS is 0 everywhere; a training batch must have a position with a loss weight above 0")
+    weights_N = batch.weights_BS.reshape(-1)[positions_N]
+    return Step(
+        torch.from_numpy(batch.tokens_BS),
+        documents_of(batch),
+        torch.from_numpy(positions_N),
+        torch.from_numpy(batch.targets_BS.reshape(-1)[positions_N]),
+        torch.from_numpy(weights_N / weights_N.sum()),
+    )
+
+
+class StepData(pl.LightningDataModule):
+    """Training data as chunks of steps, from the first step that is not done.
+
+    Its state is the number of steps done: a step's data is a function of its number alone.
+    """
+
+    def __init__(self, batch_at: Callable[[int], Batch], steps: int, chunk_steps: int) -> None:
+        super().__init__()
+        self._batch_at = batch_at
+        self._steps = steps
+        self._chunk_steps = chunk_steps
+        self._first = 0
+
+    def train_dataloader(self) -> Iterator[Chunk]:
+        """Chunks of `chunk_steps` steps; the last may be shorter."""
+        for start in range(self._first, self._steps, self._chunk_steps):
+            batches = [self._batch_at(step) for step in range(start, min(start + self._chunk_steps, self._steps))]
+            tokens = sum(int((batch.documents_BS != PADDING).sum()) for batch in batches)
+            yield Chunk([step_of(batch) for batch in batches], tokens)
+
+    def state_dict(self) -> dict[str, int]:
+        """Steps done, for the checkpoint."""
+        assert self.trainer is not None
+        return {"steps_done": self.trainer.global_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue after the checkpoint's steps."""
+        self._first = state_dict["steps_done"]
