@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from synthdata.examples import Examples, concatenate
 from synthdata.task import Task, World, require
@@ -76,16 +77,33 @@ class Stream:
         return concatenate(pieces)
 
 
-@lru_cache(maxsize=16)
-def _block(stream: Stream, index: int) -> Examples:
-    identity = {
+def _identity(stream: Stream) -> dict[str, Any]:
+    return {
         "task": stream.task.config(),
         "data_seed": stream.data_seed,
         "order_seed": stream.order_seed,
         "split": stream.split,
         "block": BLOCK,
     }
-    return stream.task.draw(world(stream.task, stream.data_seed), stream.split, generator(identity, index), BLOCK)
+
+
+@lru_cache(maxsize=16)
+def _block(stream: Stream, index: int) -> Examples:
+    task, facts = stream.task, world(stream.task, stream.data_seed)
+    rng = generator(_identity(stream), index)
+    items = task.items(facts, stream.split)
+    if items is None:
+        return task.draw(facts, stream.split, rng, BLOCK)
+    position_N = np.arange(index * BLOCK, (index + 1) * BLOCK)
+    epochs = range(position_N[0] // items, position_N[-1] // items + 1)
+    order_EI = np.stack([_epoch(stream, items, epoch) for epoch in epochs])
+    return task.show(facts, stream.split, rng, order_EI.ravel()[position_N - epochs[0] * items])
+
+
+@lru_cache(maxsize=4)
+def _epoch(stream: Stream, items: int, epoch: int) -> npt.NDArray[np.int64]:
+    """The order in which an epoch shows a stream's items, each once."""
+    return generator({**_identity(stream), "draw": "epoch"}, epoch).permutation(items)
 
 
 def evaluation_set(task: Task, data_seed: int, split: str, limit: int) -> Examples:

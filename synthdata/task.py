@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
+import numpy.typing as npt
 
 from synthdata.examples import Examples
 from synthdata.vocabulary import Vocabulary
@@ -33,10 +34,11 @@ def require(condition: bool, field: str, value: Any, allowed: str) -> None:
 class Task(ABC):
     """One synthetic task with its parameters as fields.
 
-    A subclass sets the class variables, implements the abstract members and either `pool` (a finite split, listed
-    once) or `draw` (examples made on demand) for each split. Its docstring shows one example, inputs and labels
-    aligned token by token. `__post_init__` raises `ValueError` naming the field, the value and what is allowed; it
-    begins with `super().__post_init__()`, which checks types. Fields are int, float, str or a `Literal` of strings.
+    A subclass sets the class variables, implements the abstract members and for each split either `pool` (a finite
+    split, listed once), `draw` (independent examples) or `items` and `show` (things shown equally often). Its docstring
+    shows one example, inputs and labels aligned token by token. `__post_init__` raises `ValueError` naming the field,
+    the value and what is allowed; it begins with `super().__post_init__()`, which checks types. Fields are int, float,
+    str or a `Literal` of strings.
 
     Class variables:
         name: the registry name.
@@ -96,6 +98,14 @@ class Task(ABC):
         if pool is None:
             raise TypeError(f"task {self.name!r} implements neither pool nor draw for split {split!r}")
         return pool.take(rng.integers(len(pool), size=count))
+
+    def items(self, world: World, split: str) -> int | None:
+        """How many things a split shows in turn, each once per epoch; None where examples are drawn independently."""
+        return None
+
+    def show(self, world: World, split: str, rng: np.random.Generator, item_N: npt.NDArray[np.integer]) -> Examples:
+        """One example of each of these items, for a split that has `items`."""
+        raise TypeError(f"task {self.name!r} gives split {split!r} items but does not implement show")
 
     def constants(self, world: World) -> Mapping[str, float]:
         """Exact quantities of the world that a measurement is read against (bits stored at most, people, …)."""

@@ -101,7 +101,7 @@ def test_packing_holds_every_example_once_in_order(lengths: list[int], context: 
     assert first == sorted(first)
 
 
-def test_two_documents_that_touch_are_packed_even_at_equal_index_parity() -> None:
+def test_packed_means_that_a_row_holds_two_documents() -> None:
     two = RAGGED.take(np.array([0, 0]))
     assert pack(two, context=2 * LONGEST).packed
     assert not pack(two, context=int(two.lengths_N[0]) - 1).packed

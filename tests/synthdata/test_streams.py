@@ -9,8 +9,13 @@ import pytest
 from synthdata import streams
 from synthdata.examples import Examples
 from synthdata.streams import BLOCK, Stream, evaluation_set, pool
+from synthdata.task import Task
 from synthdata.tasks.addition import Addition
+from synthdata.tasks.mano import Mano
+from synthdata.tasks.records import Records
 from synthdata.tasks.twohop import TwoHop
+
+EVERY = [TwoHop(), Addition(), Records(), Mano()]
 
 LARGE = Addition(modulus=9973, operands=4)
 """About 10**16 questions: two independent blocks share one with a probability below 10**-9."""
@@ -30,8 +35,8 @@ def forget() -> None:
         cached.cache_clear()
 
 
-@pytest.mark.parametrize("task", [TwoHop(), Addition()])
-def test_blocks_do_not_depend_on_the_order_of_access(task: TwoHop | Addition) -> None:
+@pytest.mark.parametrize("task", EVERY)
+def test_blocks_do_not_depend_on_the_order_of_access(task: Task) -> None:
     forward = [content(Stream(task, 0, 0).block(i)) for i in range(4)]
     forget()
     backward = [content(Stream(task, 0, 0).block(i)) for i in reversed(range(4))]
@@ -39,8 +44,8 @@ def test_blocks_do_not_depend_on_the_order_of_access(task: TwoHop | Addition) ->
     assert len(set(forward)) == 4
 
 
-@pytest.mark.parametrize("task", [TwoHop(), Addition()])
-def test_global_random_state_is_neither_read_nor_written(task: TwoHop | Addition) -> None:
+@pytest.mark.parametrize("task", EVERY)
+def test_global_random_state_is_neither_read_nor_written(task: Task) -> None:
     first = content(Stream(task, 0, 0).block(3))
     forget()
     np.random.seed(12345)  # noqa: NPY002
@@ -97,6 +102,20 @@ def test_examples_are_slices_of_the_blocks(start: int, count: int) -> None:
     stream = Stream(TwoHop(), 0, 0)
     whole = np.concatenate([stream.block(i).tokens_NL for i in range(4)])
     assert np.array_equal(stream.examples(start, count).tokens_NL, whole[start : start + count])
+
+
+@pytest.mark.parametrize("people", [3, 700, 1024, 2500])
+def test_items_are_shown_once_an_epoch_in_a_new_order(people: int) -> None:
+    task = Records(people=people)
+    index = {tuple(name): person for person, name in enumerate(streams.world(task, 0).name_NL.tolist())}
+    examples = Stream(task, 0, 0).examples(0, 4 * people)
+    shown = [index[tuple(name)] for name in (examples.tokens_NL[:, 1:4] - 2).tolist()]
+    epochs = [shown[start : start + people] for start in range(0, 4 * people, people)]
+    assert all(sorted(epoch) == list(range(people)) for epoch in epochs)
+    if people > 3:
+        assert len(set(map(tuple, epochs))) == 4
+        other = Stream(task, 0, 1).examples(0, people)
+        assert not np.array_equal(other.tokens_NL[:, 1:4], examples.tokens_NL[:people, 1:4])
 
 
 def test_evaluation_set_samples_a_pool_without_replacement_and_never_cuts_the_facts() -> None:
