@@ -1,8 +1,9 @@
 """Intervals over replicates: of a mean, of a paired difference, of a paired ratio; equivalence; best of n; shares.
 
-A replicate is a world of data and an initialisation, and arms are paired on it. Student t throughout: for the few
-replicates that an experiment affords, it keeps its coverage where a bootstrap does not (`coverage.py` simulates both).
-Which interval decides a hypothesis is said in `verdict.py`.
+A replicate is a world of data and an initialisation, and arms are paired on it. Means get Student's t: with the few
+replicates that an experiment affords, it covers what it claims for outcomes that scatter around one value, where a
+bootstrap does not. For outcomes that are all or nothing no interval of the mean does; there `share_above` is exact, and
+belongs beside it (`coverage.py` simulates all three). Which interval decides a hypothesis is said in `verdict.py`.
 """
 
 import math

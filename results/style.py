@@ -20,7 +20,7 @@ from results.statistics import Interval
 COLUMN_INCHES = 3.4
 """Width of one column of a two-column paper; type stays legible at it."""
 
-_COLORS = ("#000000", "#56b4e9", "#009e73", "#d55e00", "#e69f00", "#cc79a7", "#b8ac00", "#0072b2")
+_COLORS = ("#000000", "#56b4e9", "#009e73", "#d55e00", "#e69f00", "#cc79a7", "#5e3c00", "#0072b2")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 
 _SETTINGS: dict[Any, Any] = {
