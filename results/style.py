@@ -8,7 +8,7 @@ import io
 import math
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -19,6 +19,9 @@ from results.statistics import Interval
 
 COLUMN_INCHES = 3.4
 """Width of one column of a two-column paper; type stays legible at it."""
+
+Along = Literal["x", "y"]
+"""The axis that values run along."""
 
 _COLORS = ("#000000", "#56b4e9", "#009e73", "#d55e00", "#e69f00", "#cc79a7", "#5e3c00", "#0072b2")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
@@ -66,14 +69,22 @@ def layer_marker(layers: int) -> str:
     return _MARKERS[(_checked("layers", layers) - 1) % len(_MARKERS)]
 
 
-def draw_interval(axes: Axes, x: float, interval: Interval, *, layers: int, loops: int, label: str = "") -> None:
-    """A point at `interval.mean` with its interval as a bar; hollow and without a bar where nothing bounds it."""
+def draw_interval(
+    axes: Axes, at: float, interval: Interval, *, layers: int, loops: int, label: str = "", along: Along = "y"
+) -> None:
+    """A point at `interval.mean` with its interval as a bar; hollow and without a bar where nothing bounds it.
+
+    Values run `along` the y axis and `at` is a place on the x axis, or the other way round.
+    """
     bounded = math.isfinite(interval.low) and math.isfinite(interval.high)
+    bar = [[interval.mean - interval.low], [interval.high - interval.mean]] if bounded else None
+    x, y = ([at], [interval.mean]) if along == "y" else ([interval.mean], [at])
     color = loop_color(loops)
     axes.errorbar(
-        [x],
-        [interval.mean],
-        yerr=[[interval.mean - interval.low], [interval.high - interval.mean]] if bounded else None,
+        x,
+        y,
+        xerr=bar if along == "x" else None,
+        yerr=bar if along == "y" else None,
         fmt=layer_marker(layers),
         color=color,
         markerfacecolor=color if bounded else "none",
@@ -81,14 +92,14 @@ def draw_interval(axes: Axes, x: float, interval: Interval, *, layers: int, loop
     )
 
 
-def draw_floor(axes: Axes, value: float, label: str) -> None:
-    """A dotted line at what a predictor without the skill reaches, named just above it on the left."""
-    _line(axes, value, label, linestyle=":", vertical="bottom")
+def draw_floor(axes: Axes, value: float, label: str, along: Along = "y") -> None:
+    """A dotted line at what a predictor without the skill reaches, named beside it."""
+    _line(axes, value, label, ":", along)
 
 
-def draw_ceiling(axes: Axes, value: float, label: str) -> None:
-    """A dashed line at the most that can be reached, named just below it on the left."""
-    _line(axes, value, label, linestyle="--", vertical="top")
+def draw_ceiling(axes: Axes, value: float, label: str, along: Along = "y") -> None:
+    """A dashed line at the most that can be reached, named beside it."""
+    _line(axes, value, label, "--", along)
 
 
 def save(figure: Figure, path: Path) -> tuple[Path, Path]:
@@ -102,10 +113,15 @@ def save(figure: Figure, path: Path) -> tuple[Path, Path]:
     return written
 
 
-def _line(axes: Axes, value: float, label: str, linestyle: str, vertical: str) -> None:
-    axes.axhline(value, linestyle=linestyle, color="0.45", linewidth=1, zorder=0)
-    across = axes.get_yaxis_transform()
-    axes.text(0.01, value, label, transform=across, color="0.35", fontsize=6.5, ha="left", va=vertical)
+def _line(axes: Axes, value: float, label: str, linestyle: str, along: Along) -> None:
+    line: dict[str, Any] = {"linestyle": linestyle, "color": "0.45", "linewidth": 1, "zorder": 0}
+    text: dict[str, Any] = {"color": "0.35", "fontsize": 6.5, "zorder": 0}
+    if along == "y":
+        axes.axhline(value, **line)
+        axes.text(0.01, value, label, transform=axes.get_yaxis_transform(), ha="left", va="bottom", **text)
+    else:
+        axes.axvline(value, **line)
+        axes.text(value, 1.0, label, transform=axes.get_xaxis_transform(), ha="center", va="bottom", **text)
 
 
 def _checked(field: str, value: int) -> int:

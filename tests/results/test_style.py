@@ -60,14 +60,16 @@ def test_markers_and_colors_are_one_to_one():
         loop_color(0)
 
 
-def test_an_interval_is_drawn_where_it_lies():
+@pytest.mark.parametrize("along", ["x", "y"])
+def test_an_interval_is_drawn_where_it_lies(along):
     axes = new_figure().subplots()
     interval = mean_interval([1.0, 2.0, 3.0])
-    draw_interval(axes, 5.0, interval, layers=2, loops=4)
+    draw_interval(axes, 5.0, interval, layers=2, loops=4, along=along)
+    turn = slice(None, None, -1 if along == "x" else 1)
     (bars,) = axes.collections
-    assert bars.get_segments()[0] == pytest.approx(np.array([[5.0, interval.low], [5.0, interval.high]]))
+    assert bars.get_segments()[0] == pytest.approx(np.array([[5.0, interval.low], [5.0, interval.high]])[:, turn])
     point = axes.lines[0]
-    assert (point.get_xdata()[0], point.get_ydata()[0]) == (5.0, 2.0)
+    assert (point.get_xdata()[0], point.get_ydata()[0]) == (5.0, 2.0)[turn]
     assert point.get_marker() == layer_marker(2)
     assert point.get_markerfacecolor() == loop_color(4)
     assert axes.get_legend_handles_labels()[1] == ["2⊗4"]
@@ -80,11 +82,13 @@ def test_an_unbounded_interval_is_a_hollow_point():
     assert axes.lines[0].get_markerfacecolor() == "none"
 
 
-def test_floors_and_ceilings_stand_at_their_value():
+@pytest.mark.parametrize("along", ["x", "y"])
+def test_floors_and_ceilings_stand_at_their_value(along):
     axes = new_figure().subplots()
-    draw_floor(axes, 0.07, "copy")
-    draw_ceiling(axes, 1.9, "all known")
-    assert [line.get_ydata()[0] for line in axes.lines] == [0.07, 1.9]
+    draw_floor(axes, 0.07, "copy", along)
+    draw_ceiling(axes, 1.9, "all known", along)
+    ends = [line.get_xdata() if along == "x" else line.get_ydata() for line in axes.lines]
+    assert [list(pair) for pair in ends] == [[0.07, 0.07], [1.9, 1.9]]
     assert [text.get_text() for text in axes.texts] == ["copy", "all known"]
     assert axes.lines[0].get_linestyle() != axes.lines[1].get_linestyle()
 
