@@ -134,6 +134,17 @@ def test_false_claims_are_rare_where_the_truth_lies_on_the_bound():
     assert 0.01 < supported["advantage"] / trials < 0.04  # nominal 0.025
 
 
+@pytest.mark.parametrize(("our_share", "their_share"), [(0.11, 0.0), (0.5, 0.4), (0.9, 0.8), (1.0, 0.9)])
+def test_false_support_is_rare_for_outcomes_that_are_all_or_nothing(our_share, their_share):
+    rng = np.random.default_rng(0)
+    supported = 0
+    for _ in range(400):  # The true advantage, 0.9 times the difference of shares, is below the margin.
+        ours, theirs = (np.where(rng.random(8) < share, 0.95, 0.05) for share in (our_share, their_share))
+        noise = rng.normal(0, 0.02, (2, 8))
+        supported += USE.decide([contrast(ours + noise[0], theirs + noise[1])]).outcome == "supported"
+    assert supported / 400 < 0.05
+
+
 def test_rules_are_read_from_data():
     assert RatioWithin(low=0.9, high=1.1, alpha=0.05, minimum_replicates=5) == STORAGE
     assert AdvantageOverEvery(margin=0.1, confidence=0.95, worst=0.0, minimum_replicates=8) == USE
