@@ -40,12 +40,14 @@ class Progress:
         steps: optimiser steps in all.
         loss: mean training loss of the chunk's steps, nats per trained token (with the objective's penalty).
         tokens_per_second: positions read per second in this chunk, padding not counted.
+        steps_per_second: optimiser steps per second in this chunk.
     """
 
     step: int
     steps: int
     loss: float
     tokens_per_second: float
+    steps_per_second: float
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class _AfterChunk(pl.Callback):
         # Lightning has just taken SIGTERM, to raise it when training ends: whoever calls `fit` decides what it does.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._sigterm)
-        self._begin_chunk()
+        self._begin_chunk(trainer)
         self._written = self._began
 
     def on_train_batch_end(
@@ -116,17 +118,19 @@ class _AfterChunk(pl.Callback):
     ) -> None:
         module, now, step = self._module, time.monotonic(), trainer.global_step
         module.seconds += now - self._began
-        rate = (module.tokens - self._tokens) / (now - self._began)
-        self._on_progress(Progress(step, module.steps, module.chunk_loss, rate))
+        elapsed = now - self._began
+        tokens_per_second = (module.tokens - self._tokens) / elapsed
+        steps_per_second = (step - self._first) / elapsed
+        self._on_progress(Progress(step, module.steps, module.chunk_loss, tokens_per_second, steps_per_second))
         finished = step == module.steps
         trainer.should_stop = not finished and self._should_stop()
         if finished or trainer.should_stop or now - self._written >= self._every_seconds:
             trainer.save_checkpoint(self._path)
             self._written = now
-        self._begin_chunk()
+        self._begin_chunk(trainer)
 
-    def _begin_chunk(self) -> None:
-        self._began, self._tokens = time.monotonic(), self._module.tokens
+    def _begin_chunk(self, trainer: pl.Trainer) -> None:
+        self._began, self._tokens, self._first = time.monotonic(), self._module.tokens, trainer.global_step
 
 
 @contextmanager
@@ -155,23 +159,15 @@ def _differences(stored: dict[str, Any], wanted: dict[str, Any], path: str = "")
             yield f"{name} is {old!r} there and {new!r} here"
 
 
-def _steps_done(path: Path, configuration: dict[str, Any]) -> tuple[int | None, str | None]:
-    """Steps in the checkpoint at `path` (None: begin anew) and a notice if it had to be set aside.
-
-    Raises:
-        ValueError: if the checkpoint is sound but of another configuration.
-    """
+def _read_or_set_aside(path: Path) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """The checkpoint at `path`, None if training is to begin anew, and notices."""
     if not path.exists():
-        return None, None
+        return None, ()
     try:
-        content = checkpoint.read(path)
+        return checkpoint.read(path), ()
     except ValueError as error:
         aside = checkpoint.set_aside(path)
-        return None, f"{error}; it is kept as {aside.name} and training begins anew"
-    differences = "; ".join(_differences(content["configuration"], configuration))
-    if differences:
-        raise ValueError(f"checkpoint {path} is of another configuration: {differences}")
-    return content["global_step"], None
+        return None, (f"{error}; it is kept as {aside.name} and training begins anew",)
 
 
 def fit(
@@ -215,7 +211,6 @@ def fit(
     if precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}; it must be {' | '.join(get_args(Precision))}")
     device = execution.torch_device()
-    backend = choose_backend(execution, budget.steps * model.depth)
     configuration = {
         "numerics": NUMERICS,
         "model": asdict(model),
@@ -228,16 +223,27 @@ def fit(
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT
-    done, damage = _steps_done(path, configuration)
-    notices = tuple(notice for notice in (damage, backend.notice) if notice is not None)
+    content, notices = _read_or_set_aside(path)
+    if content is not None:
+        differences = "; ".join(_differences(content["configuration"], configuration))
+        if differences:
+            raise ValueError(f"checkpoint {path} is of another configuration: {differences}")
 
-    if done != budget.steps:
-        trained = LoopLM(model, vocab_size, init_seed)
-        module = LoopTraining(trained, objective, optimizer, budget.steps, configuration)
-        after_chunk = _AfterChunk(module, path, execution.checkpoint_every_seconds, on_progress, should_stop)
+    if content is None or content["global_step"] < budget.steps:
+        backend = choose_backend(execution, budget.steps)
+        notices += () if backend.notice is None else (backend.notice,)
+        if content is not None and content["backend"] != backend.name:
+            notices += (f"begun with backend {content['backend']}, carried on with {backend.name}: bits may differ",)
+        module = LoopTraining(
+            LoopLM(model, vocab_size, init_seed),
+            objective,
+            optimizer,
+            budget.steps,
+            provenance={"configuration": configuration, "backend": backend.name},
+        )
         with _quiet_lightning():
             if backend.name == "compile":
-                compile_segments(trained, execution.cache_folder)
+                compile_segments(module.model, execution.cache_folder)
             trainer = pl.Trainer(
                 accelerator="cpu" if device.type == "cpu" else "gpu",
                 devices=1,
@@ -249,21 +255,20 @@ def fit(
                 enable_model_summary=False,
                 default_root_dir=folder,
                 plugins=[LightningEnvironment(), _SealedFiles()],
-                callbacks=[after_chunk],
+                callbacks=[_AfterChunk(module, path, execution.checkpoint_every_seconds, on_progress, should_stop)],
             )
             trainer.fit(
                 module,
                 datamodule=StepData(batch_at, budget.steps, execution.chunk_steps),
-                ckpt_path=None if done is None else path,
+                ckpt_path=None if content is None else path,
             )
-    content = checkpoint.read(path)
-    step = content["global_step"]
+        content = checkpoint.read(path)
     return Fitted(
         model=checkpoint.model_of(content).to(device),
-        finished=step == budget.steps,
-        step=step,
+        finished=content["global_step"] == budget.steps,
+        step=content["global_step"],
         seconds=content["seconds"],
         tokens=content["tokens"],
-        backend=backend.name,
+        backend=content["backend"],
         notices=notices,
     )

@@ -31,6 +31,15 @@ class Seeds:
                 raise ValueError(f"seeds.{name} is {seed}; it must be at least 0")
 
 
+_EFFECTIVE = {
+    "last": ("name",),
+    "uniform": ("name",),
+    "entropy": ("name", "beta"),
+    "geometric": ("name", "beta", "prior"),
+}
+"""Fields of an objective that change anything, by its name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One cell of a grid: a task and its world, a model, an objective, an optimiser, a budget, seeds, a precision."""
@@ -81,20 +90,23 @@ class Cell:
         sections = {name: dataclasses.asdict(getattr(self, name)) for name in (*SECTIONS, "seeds")}
         return {"task": self.task.config(), **sections, "precision": self.precision}
 
+    def canonical(self) -> "Cell":
+        """The same run written in the one canonical way: defaults resolved, fields without effect at their defaults."""
+        model = dataclasses.replace(self.model, intermediate_size=self.model.feedforward_size)
+        objective = self.objective
+        if model.exits == 1:
+            model, objective = dataclasses.replace(model, exit_every=None), ObjectiveConfig(name="last")
+        elif objective.name != "geometric":
+            beta = {"beta": objective.beta} if objective.name == "entropy" else {}
+            objective = ObjectiveConfig(name=objective.name, **beta)
+        budget = dataclasses.replace(self.budget, context=self.context)
+        return dataclasses.replace(self, model=model, objective=objective, budget=budget)
+
     def identity(self) -> dict[str, Any]:
-        """The canonical configuration: defaults resolved and fields without effect dropped, so that equal runs hash
-        equally however they were written."""
-        config = self.config()
-        model, objective, budget = config["model"], config["objective"], config["budget"]
-        model["intermediate_size"] = self.model.feedforward_size
-        if self.model.exits == 1:
-            model["exit_every"] = None
-            config["objective"] = {"name": "last"}
-        elif self.objective.name in ("last", "uniform"):
-            config["objective"] = {"name": self.objective.name}
-        elif self.objective.name == "entropy":
-            objective.pop("prior")
-        budget["context"] = self.context
+        """What the id is a hash of: the canonical configuration without the fields that have no effect."""
+        config = self.canonical().config()
+        name, objective = self.canonical().objective.name, config["objective"]
+        config["objective"] = {key: objective[key] for key in _EFFECTIVE[name]}
         return {**config, "numerics": looplm.NUMERICS}
 
     @cached_property

@@ -62,7 +62,8 @@ def measure(cell: Cell, model: LoopLM, limit: int = LIMIT) -> pl.DataFrame:
 
     Metrics, with value and n (examples): `accuracy`; `nats` and `nats/<span>`, mean summed cross-entropy of the scored
     tokens of an example; `exit_probability`; `accuracy_given_recall`, among the compositions whose every fact the model
-    recalls at the same loop (null where it recalls none); `floor` and `floor/<predictor>` per split.
+    recalls at the same loop (null where it recalls none); `floor/<predictor>` and `floor/best` of each split that is not
+    itself trained on.
     """
     task, spans = cell.task, cell.task.spans
     sets = {split: evaluation_set(task, cell.seeds.data_seed, split, limit) for split in task.splits[1:]}
@@ -101,11 +102,11 @@ def measure(cell: Cell, model: LoopLM, limit: int = LIMIT) -> pl.DataFrame:
                     both = among & known
                     value = float(reading.correct_N[both].mean()) if both.any() else None
                     add(split, reading.loop, difficulty, "accuracy_given_recall", value, int(both.sum()))
-        for predictor, accuracy in floors(task, cell.seeds.data_seed, split, limit).items():
-            add(split, None, None, f"floor/{predictor}", accuracy, len(examples))
-        best = max(row["value"] for row in rows if row["split"] == split and row["metric"].startswith("floor/"))
-        add(split, None, None, "floor", best, len(examples))
-    return pl.DataFrame(rows, schema=RECORDS)
+        if split not in task.trained_splits:
+            found = floors(task, cell.seeds.data_seed, split, limit)
+            for predictor, accuracy in (found | {"best": max(found.values())}).items():
+                add(split, None, None, f"floor/{predictor}", accuracy, len(examples))
+    return RECORDS.frame(rows)
 
 
 def _known(examples: Examples, recalled: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:

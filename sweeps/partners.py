@@ -7,10 +7,9 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from looplm.accounting import parameters
 from looplm.config import ModelConfig
 from sweeps.cell import Cell
-from sweeps.cost import training_flops
+from sweeps.cost import total_parameters, training_flops
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,9 @@ def solve(partner: str, looped: Cell) -> tuple[Cell, Match]:
     return PARTNERS[partner](looped)
 
 
-def _total(cell: Cell) -> int:
-    return sum(parameters(cell.model, cell.vocab_size).values())
-
-
 def _plain(looped: Cell) -> tuple[Cell, Match]:
     cell = dataclasses.replace(looped, model=dataclasses.replace(looped.model, loops=1))
-    return cell, Match("plain", "parameters", _total(looped), _total(cell))
+    return cell, Match("plain", "parameters", total_parameters(looped), total_parameters(cell))
 
 
 def _longer(looped: Cell) -> tuple[Cell, Match]:
@@ -78,7 +73,7 @@ def _deep_exits(looped: Cell) -> tuple[Cell, Match]:
 
 def _narrow(looped: Cell) -> tuple[Cell, Match]:
     """Solve the width, then let the SwiGLU's width take up what the width's granularity leaves over."""
-    target = _total(looped)
+    target = total_parameters(looped)
     step = 2 * looped.model.heads
 
     def at(hidden_size: int, intermediate_size: int | None) -> Cell:
@@ -91,11 +86,11 @@ def _narrow(looped: Cell) -> tuple[Cell, Match]:
     ]
     if not widths:
         raise ValueError(f"model.hidden_size is {looped.model.hidden_size}; no narrower width can match {target} parameters")
-    width = min(widths, key=lambda w: abs(_total(at(w, None)) - target))
+    width = min(widths, key=lambda w: abs(total_parameters(at(w, None)) - target))
     wide = ModelConfig.default_feedforward(width)
-    per_unit = _total(at(width, wide + 1)) - _total(at(width, wide))
-    cell = at(width, max(1, wide + round((target - _total(at(width, wide))) / per_unit)))
-    return cell, Match("narrow", "parameters", target, _total(cell))
+    per_unit = total_parameters(at(width, wide + 1)) - total_parameters(at(width, wide))
+    cell = at(width, max(1, wide + round((target - total_parameters(at(width, wide))) / per_unit)))
+    return cell, Match("narrow", "parameters", target, total_parameters(cell))
 
 
 PARTNERS: dict[str, Callable[[Cell], tuple[Cell, Match]]] = {

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -19,8 +20,10 @@ from typing import Any
 import torch
 import yaml
 
-from looplm.accounting import parameters
-from looplm.training import Execution, Fitted, Progress, fit
+from looplm.accounting import non_embedding_parameters, parameters, total_parameters
+from looplm.execution import CompileMode, DeviceName, Execution
+from looplm.training import Fitted, Progress, fit
+from results.schema import json_text
 from results.store import Store
 from sweeps.cell import Cell
 from sweeps.claim import Claim
@@ -42,6 +45,11 @@ class Outcome(StrEnum):
     CLAIMED = "claimed by another"
     STOPPED = "stopped"
     FAILED = "failed"
+
+
+def local_execution(store: Store, device: DeviceName = "cpu", compile: CompileMode = "auto") -> Execution:
+    """How cells of a store run: compiled code is kept beside them, for every worker and the next sitting."""
+    return Execution(device=device, compile=compile, cache_folder=store.root / "cache" / "compile")
 
 
 def batch_at(cell: Cell) -> Callable[[int], Batch]:
@@ -71,6 +79,7 @@ def run_cell(
     wrong with the cell itself (it diverges, it raises) is published as a failure and returned as `Outcome.FAILED`;
     what is wrong with the machine (`OSError`: disk full, folder not writable) is raised and ends nothing.
     """
+    cell = cell.canonical()
     status = store.status(cell.id)
     if status == "done" or (status == "failed" and not retry_failed):
         return Outcome.ALREADY
@@ -143,36 +152,35 @@ class _Reporter:
 
 def _row(cell: Cell, fitted: Fitted | None, execution: Execution) -> dict[str, Any]:
     """The cell's row of the `cells` table."""
-    groups = parameters(cell.model, cell.vocab_size)
     flops = training_flops_by_group(cell)
     return {
         "cell": cell.id,
         "status": "done",
         "error": None,
-        "config": json.dumps(cell.config(), sort_keys=True),
+        "config": json_text(cell.config()),
         "task": cell.task.name,
-        "objective": cell.identity()["objective"]["name"],
+        "objective": cell.objective.name,
         "precision": cell.precision,
         "layers": cell.model.layers,
         "loops": cell.model.loops,
         "exits": cell.model.exits,
         "hidden_size": cell.model.hidden_size,
         "vocab_size": cell.vocab_size,
-        "parameters": sum(groups.values()),
-        "parameters_nonembedding": sum(groups.values()) - groups["embedding"] - groups["head"],
-        "parameters_by_group": json.dumps(groups),
+        "parameters": total_parameters(cell.model, cell.vocab_size),
+        "parameters_nonembedding": non_embedding_parameters(cell.model, cell.vocab_size),
+        "parameters_by_group": json_text(parameters(cell.model, cell.vocab_size)),
         "steps": cell.budget.steps,
         "batch_size": cell.budget.batch_size,
-        "train_flops": float(sum(flops.values())),
-        "train_flops_by_group": json.dumps(flops),
+        "train_flops": sum(flops.values()),
+        "train_flops_by_group": json_text(flops),
         **asdict(cell.seeds),
-        "constants": json.dumps(dict(cell.task.constants(world(cell.task, cell.seeds.data_seed)))),
+        "constants": json_text(cell.task.constants(world(cell.task, cell.seeds.data_seed))),
         "device": execution.device,
-        "backend": fitted.backend if fitted else None,
+        "backend": fitted.backend if fitted else "none",
         "torch": torch.__version__,
         "suite_commit": suite_commit(),
         "host": socket.gethostname(),
-        "seconds": fitted.seconds if fitted else None,
-        "tokens": fitted.tokens if fitted else None,
-        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": fitted.seconds if fitted else 0.0,
+        "tokens": fitted.tokens if fitted else 0,
+        "finished_at": datetime.now(UTC),
     }

@@ -22,10 +22,9 @@ def main(arguments: list[str]) -> int:
     import torch
 
     torch.set_num_threads(1)
-    from looplm.training import Execution
     from results.store import Store
     from sweeps.cell import Cell
-    from sweeps.run import Outcome, run_cell
+    from sweeps.run import Outcome, local_execution, run_cell
 
     listing = json.loads(Path(arguments[0]).read_text())
     store = Store(Path(arguments[1]))
@@ -42,7 +41,7 @@ def main(arguments: list[str]) -> int:
         outcome = run_cell(
             Cell.from_config(config),
             store,
-            Execution(**listing["execution"]),
+            local_execution(store, **listing["execution"]),
             should_stop=lambda: stopping or os.getppid() != parent,
             retry_failed=listing["retry_failed"],
         )

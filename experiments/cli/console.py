@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 150)
+"""As wide as the terminal; in a pipe or a log, wide enough for every table."""
 
 
 def print_json(value: Any) -> None:

@@ -19,7 +19,7 @@ def doctor() -> None:
 
     from experiments.cli.console import console
     from experiments.questions import questions, runs_root
-    from looplm.backends import compile_backend
+    from looplm.execution import find_compiler
     from sweeps.provenance import suite_commit
 
     def installed(package: str) -> str:
@@ -35,8 +35,9 @@ def doctor() -> None:
     table.add_row("cores", str(len(os.sched_getaffinity(0))), "a local run starts one worker process per core")
     cuda = torch.cuda.is_available()
     table.add_row("device", torch.cuda.get_device_name() if cuda else "cpu", "--device cuda needs a CUDA device")
-    backend, reason = compile_backend()
-    table.add_row("backend", backend, reason)
+    compiler = find_compiler()
+    why = "torch.compile will use it" if compiler else "no C++ compiler ($CXX, g++, clang++): torch.compile is not used"
+    table.add_row("backend", f"compile ({compiler})" if compiler else "eager", why)
     table.add_row("attention", "torch SDPA", "the default everywhere")
     table.add_row("flash-attn", installed("flash-attn"), "optional extra [flash]; needs CUDA")
     table.add_row("commit", suite_commit(), "recorded in every row")

@@ -74,10 +74,10 @@ def train(
     from experiments.cli.live import one_cell
     from experiments.cli.tables import cell_table
     from sweeps.cell import Cell
-    from sweeps.run import Outcome, run_cell, solo_execution
+    from sweeps.run import Outcome, run_cell, local_execution
 
     cell, store = Cell.compose(overrides or []), open_store(runs)
-    execution = solo_execution(store.root, device.value, compiled.value)
+    execution = local_execution(store, device.value, compiled.value)
     with one_cell(cell) as (on_progress, should_stop):
         outcome = run_cell(cell, store, execution, on_progress, should_stop, retry_failed=True)
     if outcome is Outcome.STOPPED:
@@ -86,7 +86,8 @@ def train(
         console.print(f"{cell.id} is being trained by another process; see {store.folder(cell.id)}")
         raise typer.Exit(1)
     if outcome is Outcome.FAILED:
-        console.print(f"[red]failed[/]: {store.error(cell.id)} (all of it: {store.folder(cell.id) / 'traceback.txt'})")
+        error = store.read([cell.id]).cells["error"].first()
+        console.print(f"[red]failed[/]: {error} (all of it: {store.folder(cell.id) / 'traceback.txt'})")
         raise typer.Exit(1)
     console.print(cell_table(cell, store.read([cell.id]).records))
     console.print(f"{cell.id}  {store.folder(cell.id)}")

@@ -166,5 +166,5 @@ def cell_table(cell: Cell, records: pl.DataFrame) -> Table:
 
         n = str(here.filter(pl.col("metric") == "accuracy")["n"].max())
         accuracies = [value("accuracy", loop) for loop in loops]
-        table.add_row(split, n, *accuracies, value("accuracy_given_recall", cell.model.exits), value("floor", None))
+        table.add_row(split, n, *accuracies, value("accuracy_given_recall", cell.model.exits), value("floor/best", None))
     return table

@@ -1,0 +1,56 @@
+"""What a cell costs before it runs: FLOPs by formula, and a rough time on one core of a laptop."""
+
+from functools import lru_cache
+
+from looplm import accounting
+from sweeps.cell import Cell
+from synthdata.batch import pack
+from synthdata.streams import BLOCK, Stream
+from synthdata.task import Task
+
+_STEP_SECONDS = 1.5e-3
+_BLOCK_SECONDS = 2.0e-3
+_FLOPS_PER_SECOND = 3.0e10
+_CELL_SECONDS = 6.0
+"""Measured on one core at the sizes of `quick`: start-up of a cell, per step, per block a token passes, and the rest."""
+
+
+def total_parameters(cell: Cell) -> int:
+    """Parameters, embeddings included."""
+    return accounting.total_parameters(cell.model, cell.vocab_size)
+
+
+def training_flops_by_group(cell: Cell) -> dict[str, float]:
+    """FLOPs of the whole training by group, for the batches that the first block of the stream makes on average."""
+    rows, trained = _batch_shape(cell)
+    per_position = accounting.training_flops(
+        cell.model, cell.vocab_size, cell.objective, steps=1, rows=1, context=cell.context, trained_positions=1
+    )
+    per_head = {"head", "gate"}
+    steps = cell.budget.steps
+    return {g: steps * flops * (trained if g in per_head else rows) for g, flops in per_position.items()}
+
+
+def training_flops(cell: Cell) -> float:
+    """FLOPs of the whole training."""
+    return sum(training_flops_by_group(cell).values())
+
+
+def estimated_seconds(cell: Cell) -> float:
+    """Roughly how long a cell takes on one core, from start to published rows."""
+    overhead = cell.budget.steps * (_STEP_SECONDS + _BLOCK_SECONDS * cell.model.depth)
+    return _CELL_SECONDS + overhead + training_flops(cell) / _FLOPS_PER_SECOND
+
+
+def _batch_shape(cell: Cell) -> tuple[float, float]:
+    """Rows of a batch and trained positions in it, on average."""
+    rows, trained = _block_shape(cell.task, cell.seeds.data_seed, cell.budget.layout, cell.context)
+    share = cell.budget.batch_size / BLOCK
+    return rows * share, trained * share
+
+
+@lru_cache(maxsize=256)
+def _block_shape(task: Task, data_seed: int, layout: str, context: int) -> tuple[int, int]:
+    examples = Stream(task, data_seed, order_seed=0).examples(0, BLOCK)
+    rows = len(examples) if layout == "pad" else len(pack(examples, context).tokens_BS)
+    return rows, int(examples.trained_NL.sum())

@@ -1,0 +1,214 @@
+"""Tuning: the same number of trials for every arm, in a world and on a split that no report reads.
+
+Each arm has an Optuna study in a journal file; a trial is an ordinary cell, so that an interrupted search carries on.
+A best value at the edge of the range widens the range, and adds as many trials, for all arms.
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import polars as pl
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from results.store import Store
+from sweeps.cell import Cell, Seeds
+from sweeps.config import construct
+from sweeps.grid import Grid, Plan, assigned
+
+WIDEN = 3.0
+"""Factor by which a range grows on the side where a best value lies at its edge."""
+
+MOST_WIDENINGS = 3
+
+_EDGE = 0.1
+"""A best value within this share of the (logarithmic) range from an end is at the edge."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What `grid.yaml` says about tuning a part.
+
+    Attributes:
+        key: what is tuned, as a dotted key of the cell.
+        low: lower end of the range at first; the range is logarithmic.
+        high: upper end of the range at first.
+        trials: trials of each arm before any widening.
+        seed: data, order and initialisation seed of the tuning world; no replicate may use it.
+        split: where the metric is read, at the last loop.
+        metric: name of the metric in the records; larger is better unless `minimize`.
+        minimize: whether smaller is better.
+        worst: value that a diverged trial counts as.
+        set: changes for the search alone, as dotted keys (shorter budgets).
+    """
+
+    key: str
+    low: float
+    high: float
+    trials: int
+    seed: int
+    split: str
+    metric: str
+    worst: float
+    minimize: bool = False
+    set: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high:
+            raise ValueError(f"tuning.low is {self.low}; it must be above 0 and below tuning.high = {self.high}")
+        if self.trials < 3:
+            raise ValueError(f"tuning.trials is {self.trials}; it must be at least 3 for a best value inside the range")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The outcome for one arm: the chosen value, its score, every trial, and whether it lies inside the range."""
+
+    arm: str
+    value: float
+    score: float
+    trials: tuple[tuple[float, float], ...]
+    inside: bool
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The outcome for one part: the final range and a choice for each arm."""
+
+    part: str
+    search: Search
+    low: float
+    high: float
+    choices: tuple[Choice, ...]
+
+
+def search_of(grid: Grid, part: str) -> Search:
+    """What the grid says about tuning a part."""
+    found = grid.text.get("tuning", {}).get(part)
+    if found is None:
+        raise ValueError(f"{grid.name}: tuning.{part} is missing; the grid does not say how to tune it")
+    return construct(Search, found, f"{grid.name}: tuning.{part}")
+
+
+def tune_part(
+    grid: Grid, scale: str, part: str, store: Store, run: Callable[[Sequence[Cell]], object]
+) -> Tuned:
+    """Search the tuned value of every arm of a part, running cells through `run`.
+
+    Raises:
+        ValueError: if a replicate of the scale uses the tuning world.
+    """
+    search = search_of(grid, part)
+    plan = dataclasses.replace(grid, tuning={}).expand(scale)
+    worlds = {m.cell.seeds.data_seed for m in plan.members if m.part == part}
+    if search.seed in worlds:
+        raise ValueError(f"{grid.name}: tuning.{part}.seed is {search.seed}; a replicate of scale {scale} uses that world")
+    arms = _tuning_cells(grid, scale, part, search)
+    studies = {arm: _study(store.root / "tuning", f"{grid.name}/{scale}/{part}/{arm}/{c.id}", search) for arm, c in arms.items()}
+    low, high = search.low, search.high
+    for widening in range(MOST_WIDENINGS + 1):
+        _complete(studies, arms, search, (low, high), search.trials * (widening + 1), store, run)
+        choices = [_choice(arm, study, search, low, high) for arm, study in studies.items()]
+        edges = [choice.value for choice in choices if not choice.inside]
+        if not edges or widening == MOST_WIDENINGS:
+            return Tuned(part, search, low, high, tuple(choices))
+        middle = math.sqrt(low * high)
+        low = low / WIDEN if any(value < middle for value in edges) else low
+        high = high * WIDEN if any(value > middle for value in edges) else high
+    raise AssertionError
+
+
+def _tuning_cells(grid: Grid, scale: str, part: str, search: Search) -> dict[str, Cell]:
+    """Each arm's cell in the tuning world, with the search's own changes in the baseline so that partners follow."""
+    rules = grid.text["scales"][scale]
+    changes = dict(rules["parts"][part] or {})
+    changes |= {"set": {**(changes.get("set") or {}), **search.set}, "replicates": 1, "axes": {}}
+    text = {**grid.text, "scales": {**grid.text["scales"], scale: {**rules, "parts": {part: changes}}}}
+    plan: Plan = dataclasses.replace(grid, text=text, tuning={}).expand(scale)
+    seeds = Seeds(data_seed=search.seed, order_seed=search.seed, init_seed=search.seed)
+    return {member.arm: dataclasses.replace(member.cell, seeds=seeds) for member in plan.members}
+
+
+def _study(folder: Path, name: str, search: Search) -> optuna.Study:
+    optuna.logging.set_verbosity(logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    return optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
+        study_name=name,
+        load_if_exists=True,
+        direction="minimize" if search.minimize else "maximize",
+        sampler=optuna.samplers.TPESampler(seed=search.seed, n_startup_trials=4, multivariate=False),
+    )
+
+
+def _complete(
+    studies: dict[str, optuna.Study],
+    arms: dict[str, Cell],
+    search: Search,
+    bounds: tuple[float, float],
+    trials: int,
+    store: Store,
+    run: Callable[[Sequence[Cell]], object],
+) -> None:
+    """Bring every study to `trials` finished trials; those an earlier sitting left unfinished come first."""
+    space = {search.key: optuna.distributions.FloatDistribution(*bounds, log=True)}
+    while True:
+        asked: list[tuple[optuna.Study, int, Cell]] = []
+        for arm, study in studies.items():
+            found = study.get_trials(deepcopy=False)
+            if sum(trial.state == TrialState.COMPLETE for trial in found) >= trials:
+                continue
+            left = [trial for trial in found if trial.state == TrialState.RUNNING]
+            number, value = (left[0].number, left[0].params[search.key]) if left else _ask(study, space, search.key)
+            asked.append((study, number, Cell.from_config(assigned(arms[arm].config(), {search.key: value}))))
+        if not asked:
+            return
+        run([cell for _, _, cell in asked])
+        for study, number, cell in asked:
+            study.tell(number, _score(cell, search, store))
+
+
+def _ask(study: optuna.Study, space: dict[str, Any], key: str) -> tuple[int, float]:
+    trial = study.ask(space)
+    return trial.number, float(trial.params[key])
+
+
+def _score(cell: Cell, search: Search, store: Store) -> float:
+    """The metric at the last loop; a failed (diverged) cell scores `worst`."""
+    rows = store.read([cell.id])
+    if rows.cells.is_empty():
+        raise RuntimeError(f"tuning: cell {cell.id} has no rows; it was stopped, and the same command carries on")
+    if rows.cells["status"].item() == "failed":
+        return search.worst
+    found = rows.records.filter(
+        pl.col("split") == search.split,
+        pl.col("metric") == search.metric,
+        pl.col("loop") == cell.model.exits,
+        pl.col("difficulty").is_null(),
+    )
+    if len(found) != 1:
+        raise ValueError(f"tuning.metric is {search.metric!r} on split {search.split!r}; the cell has no such record")
+    return float(found["value"].item())
+
+
+def _choice(arm: str, study: optuna.Study, search: Search, low: float, high: float) -> Choice:
+    """The best trial; among equals the one in the (logarithmic) middle of them."""
+
+    def value(trial: FrozenTrial) -> float:
+        return float(trial.params[search.key])
+
+    finished = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+    scores = [float(t.value) for t in finished if t.value is not None]
+    best = min(scores) if search.minimize else max(scores)
+    equals = sorted((t for t in finished if t.value == best), key=value)
+    chosen = value(equals[len(equals) // 2])
+    place = math.log(chosen / low) / math.log(high / low)
+    tried = tuple(sorted((value(t), float(t.value)) for t in finished if t.value is not None))
+    return Choice(arm, chosen, best, tried, _EDGE <= place <= 1 - _EDGE)
