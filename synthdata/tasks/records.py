@@ -102,10 +102,13 @@ class Records(Task):
         return self.value_symbols**self.chunk_length
 
     @property
+    def _symbols(self) -> int:
+        return max(self.name_symbols, self.value_symbols)
+
+    @property
     def vocabulary(self) -> Vocabulary:
         """The symbols that names and values share, then one id for each attribute."""
-        symbols = max(self.name_symbols, self.value_symbols)
-        return Vocabulary((*numbered("s", symbols), *numbered("a", self.attributes)))
+        return Vocabulary((*numbered("s", self._symbols), *numbered("a", self.attributes)))
 
     @property
     def max_length(self) -> int:
@@ -173,8 +176,7 @@ class Records(Task):
         return rng.permuted(np.broadcast_to(np.arange(self.attributes), (count, self.attributes)), axis=1)
 
     def _write(self, world: People, person_N: npt.NDArray[np.integer], order_NK: npt.NDArray[np.int64]) -> Examples:
-        count, first_symbol = len(person_N), len(SPECIALS)
-        first_attribute = len(self.vocabulary) - self.attributes
+        count, first_symbol, first_attribute = len(person_N), len(SPECIALS), len(SPECIALS) + self._symbols
         attribute_NKM = np.concatenate(
             [first_attribute + order_NK[:, :, None], first_symbol + world.value_NKM[person_N[:, None], order_NK]],
             axis=2,

@@ -23,8 +23,8 @@ class Facts:
         answer_F: int32, the entity that a fact leads to.
         held_out_F: bool, the facts that occur in no training composition.
         questions: the questions of each split in ascending order, int32. Question q is fact q while q < F; the
-            compositions of 2, 3, … hops follow, and (question) * relations + relation is the question one hop longer,
-            counted within its number of hops.
+            compositions of 2, 3, … hops follow. Within its number of hops, question q asked one relation further is
+            question q * relations + relation.
     """
 
     answer_F: npt.NDArray[np.int32]
@@ -138,20 +138,16 @@ class TwoHop(Task):
         held_out_F = np.zeros(self._fact_count, dtype=np.bool_)
         held_out_F[rng.choice(self._fact_count, size=self._held_out_count, replace=False)] = True
 
-        at, first, later = answer_F, held_out_F, np.zeros_like(held_out_F)
-        kinds = []
-        for _ in range(2, self.hops + 1):
-            fact = (at[:, None] * np.int32(self.relations) + np.arange(self.relations, dtype=np.int32)).ravel()
-            at, first, later = answer_F[fact], np.repeat(first, self.relations), np.repeat(later, self.relations)
-            later |= held_out_F[fact]
-            kinds.append(first + 2 * later.astype(np.int8))
-        kind_C = np.concatenate(kinds)
-        trainable, *held_out = (self._fact_count + np.flatnonzero(kind_C == k).astype(np.int32) for k in range(4))
-
+        kind_C = self._kinds(answer_F, held_out_F)
+        trainable, first, later, both = (
+            self._fact_count + np.flatnonzero(kind_C == k).astype(np.int32) for k in range(4)
+        )
         seen = np.zeros(len(trainable), dtype=np.bool_)
         seen[rng.choice(len(seen), size=round(self.train_fraction * len(seen)), replace=False)] = True
-        everything = (np.arange(self._fact_count, dtype=np.int32), trainable[seen], trainable[~seen], *held_out)
-        questions = dict(zip(self.splits[1:], everything, strict=False))
+        facts = np.arange(self._fact_count, dtype=np.int32)
+        questions = {"facts": facts, "seen": trainable[seen], "id": trainable[~seen]}
+        if self.held_out_facts:
+            questions |= {"ood_first": first, "ood_second": later, "ood_both": both}
         for split, question_N in questions.items():
             if len(question_N) == 0:
                 raise ValueError(
@@ -160,6 +156,19 @@ class TwoHop(Task):
                     f"held_out_facts {self.held_out_facts}"
                 )
         return Facts(answer_F, held_out_F, questions)
+
+    def _kinds(self, answer_F: npt.NDArray[np.int32], held_out_F: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
+        """Of every composition C, in the order of `Facts.questions`: 1 if its first fact is held out, plus 2 if a later
+        one is."""
+        relation_R = np.arange(self.relations, dtype=np.int32)
+        reached, first, later = answer_F, held_out_F, np.zeros_like(held_out_F)
+        kinds = []
+        for _ in range(2, self.hops + 1):
+            fact = (reached[:, None] * np.int32(self.relations) + relation_R).ravel()
+            reached, first, later = answer_F[fact], np.repeat(first, self.relations), np.repeat(later, self.relations)
+            later |= held_out_F[fact]
+            kinds.append(first + 2 * later.astype(np.int8))
+        return np.concatenate(kinds)
 
     def pool(self, world: Facts, split: str) -> Examples | None:
         """Every question of an evaluated split; `train`, a mixture of two of them, is drawn."""

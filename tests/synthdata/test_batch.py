@@ -97,8 +97,13 @@ def test_packing_holds_every_example_once_in_order(lengths: list[int], context: 
     examples = Examples(tokens_NL, lengths_N, trained_NL, scored_NL, lengths_N, np.empty((len(lengths), 0), np.int32))
     batch = pack(examples, context)
     assert pieces(batch) == wanted(examples)
-    first = [np.argwhere(batch.documents_BS == n)[0].tolist() for n in range(len(lengths))]
+    first = [tuple(np.argwhere(batch.documents_BS == n)[0].tolist()) for n in range(len(lengths))]
     assert first == sorted(first)
+    for n in range(1, len(lengths)):
+        (row, column), (last_row, last_column) = first[n], first[n - 1]
+        end = last_column + lengths[n - 1] - 1
+        fits = end + lengths[n] - 1 <= context
+        assert (row, column) == ((last_row, end) if fits else (last_row + 1, 0))
 
 
 def test_packed_means_that_a_row_holds_two_documents() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synthdata.examples import Examples
-from synthdata.floors import floors
+from synthdata.floors import _questions, _row_matching_predictions, floors
 from synthdata.task import Task, World
 from synthdata.tasks.addition import Addition
 from synthdata.tasks.twohop import TwoHop
@@ -82,6 +82,31 @@ def test_ngram_finds_the_shortest_context_that_decides() -> None:
 @pytest.mark.parametrize("name", ["constant", "ngram", "row_matching", "copy"])
 def test_noise_is_predicted_by_nothing(name: str) -> None:
     assert planted("noise")[name] < 2.5 / SYMBOLS
+
+
+@pytest.mark.parametrize(
+    ("table", "answer"),
+    [
+        (["56.", "568", ".67", ".67"], 8),  # the row that agrees most
+        (["56.", "574", ".68"], 8),  # a row that agrees once and contradicts once is out
+        (["56.", "778", "..9"], 0),  # rows that contradict or share nothing say nothing: constant and n-gram answer
+        (["56.", ".69", ".68", ".68"], 8),  # of equals, the commonest
+    ],
+)
+def test_row_matching_by_hand(table: list[str], answer: int) -> None:
+    """Rows by columns of known answers; the first row's last entry is asked for. Answer 0 stands for the fallback."""
+
+    def asked(cells: list[tuple[int, int, int]]) -> Examples:
+        tokens_NL = np.array([[BOS, 20 + row, 30 + column, cell] for row, column, cell in cells], dtype=np.int32)
+        scored_NL = np.where(np.arange(4) == 3, 0, -1).astype(np.int8) * np.ones((len(cells), 1), dtype=np.int8)
+        length_N = np.full(len(cells), 4, dtype=np.int32)
+        return Examples(tokens_NL, length_N, scored_NL == 0, scored_NL, length_N, np.empty((len(cells), 0), np.int32))
+
+    known = [(r, c, int(cell)) for r, row in enumerate(table) for c, cell in enumerate(row) if cell != "."]
+    train, test = _questions(asked(known), asked([(0, 2, answer or 9)]))
+    fallback = test.answer_id_N + 1
+    found = _row_matching_predictions(train, test, fallback)
+    assert found == (test.answer_id_N if answer else fallback)
 
 
 def test_row_matching_solves_a_random_split_without_composing() -> None:
