@@ -118,8 +118,10 @@ def judge(hypothesis: Mapping[str, Any], evidence: Evidence) -> Verdict:
         if partner in present
     ]
     contrasts = [contrast for contrast in contrasts if contrast.replicates]
+    reasons = _mixed(evidence, part, (arm, *(contrast.partner for contrast in contrasts)), point)
     missing = [p for p in hypothesis["partners"] if p not in {contrast.partner for contrast in contrasts}]
-    reasons = [f"no rows for the partner{'s' if len(missing) > 1 else ''} {', '.join(missing)}"] if missing else []
+    if missing:
+        reasons.append(f"no rows for the partner{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
     for need in hypothesis.get("requires", []):
         for each in (arm, *(contrast.partner for contrast in contrasts)):
             interval = evidence.interval(part, each, need["split"], need["metric"], point)
@@ -128,3 +130,13 @@ def judge(hypothesis: Mapping[str, Any], evidence: Evidence) -> Verdict:
                     f"{each} has {need['metric']} {interval.mean:.2f} on {need['split']}, below {need['least']}"
                 )
     return rule_from(hypothesis["decision"]).decide(contrasts, reasons)
+
+
+def _mixed(evidence: Evidence, part: str, arms: tuple[str, ...], point: str) -> list[str]:
+    """What is wrong with comparing the arms: rows of different devices, backends or precisions in one contrast."""
+    rows = pl.concat([evidence.cell_rows(part, arm, point) for arm in arms]).filter(pl.col("status") == "done")
+    return [
+        f"rows of several {column}s are mixed ({', '.join(found)})"
+        for column in ("device", "backend", "precision")
+        if len(found := sorted(rows[column].unique())) > 1
+    ]

@@ -221,11 +221,13 @@ MEMBERS = Table(
     "members",
     (
         Column("question", _TEXT, "name of the question"),
+        Column("scale", _TEXT, "scale of the grid, such as lab"),
         Column("part", _TEXT, "part of the question, such as storage or use"),
         Column("arm", _TEXT, "the arm of the contrast that the cell stands for"),
+        Column("point", _TEXT, "values of the axes crossed with the arm", json=True),
         Column("replicate", _INT, "which world and initialisation; arms are paired on it", least=0),
         Column("cell", _TEXT, "id of the cell; it may be one that has not run yet"),
     ),
-    key=("question", "part", "arm", "replicate"),
+    key=("question", "scale", "part", "arm", "point", "replicate"),
 )
 """Which cell plays which part. A member whose cell has no row stays in its arm's denominator."""

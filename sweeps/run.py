@@ -30,7 +30,7 @@ from sweeps.claim import Claim
 from sweeps.cost import training_flops_by_group
 from sweeps.files import write_atomically
 from sweeps.measure import measure
-from sweeps.provenance import suite_commit
+from sweeps.provenance import device_model, suite_commit
 from synthdata.batch import Batch, pack, pad
 from synthdata.streams import Stream, world
 
@@ -103,7 +103,7 @@ def run_cell(
             raise
         except Exception as error:
             write_atomically(folder / "traceback.txt", traceback.format_exc())
-            failure = _row(cell, None, execution) | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+            failure = _row(cell, None, execution) | {"status": "failed", "error": _last_line(error)}
             if claim.held():
                 store.publish_failure(failure)
             return Outcome.FAILED
@@ -112,6 +112,10 @@ def run_cell(
         store.publish(row, records)
         (folder / "progress.json").unlink(missing_ok=True)
         return Outcome.DONE
+
+
+def _last_line(error: Exception) -> str:
+    return " ".join(traceback.format_exception_only(error)[-1].split())
 
 
 def _fit(
@@ -158,7 +162,7 @@ def _row(cell: Cell, fitted: Fitted | None, execution: Execution) -> dict[str, A
         "status": "done",
         "error": None,
         "config": json_text(cell.config()),
-        "task": cell.task.name,
+        "task": f"{cell.task.name}@{cell.task.version}",
         "objective": cell.objective.name,
         "precision": cell.precision,
         "layers": cell.model.layers,
@@ -175,7 +179,7 @@ def _row(cell: Cell, fitted: Fitted | None, execution: Execution) -> dict[str, A
         "train_flops_by_group": json_text(flops),
         **asdict(cell.seeds),
         "constants": json_text(cell.task.constants(world(cell.task, cell.seeds.data_seed))),
-        "device": execution.device,
+        "device": device_model(execution.device),
         "backend": fitted.backend if fitted else "none",
         "torch": torch.__version__,
         "suite_commit": suite_commit(),

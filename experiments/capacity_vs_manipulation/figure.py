@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from rich.table import Table
 
 from experiments.evidence import Evidence
-from results.statistics import Interval, counted, mean_interval
-from results.style import house_style, layer_marker, loop_color, new_figure, save
+from results.statistics import Interval, mean_interval
+from results.style import draw_interval, house_style, new_figure, save
 from results.verdict import Verdict
 
 USE, USE_SPLIT, USE_METRIC = "manipulation", "ood_both", "accuracy_given_recall"
@@ -31,7 +31,8 @@ def _floor(evidence: Evidence, split: str) -> Interval | None:
     worlds: dict[int, float | None] = {}
     for arm in evidence.arms(USE):
         worlds |= evidence.values(USE, arm, split, "floor/best")
-    return mean_interval(counted(worlds, worlds, worst=0.0)) if worlds else None
+    found = [value for value in worlds.values() if value is not None]
+    return mean_interval(found) if found else None
 
 
 def tables(evidence: Evidence) -> list[Table]:
@@ -87,7 +88,7 @@ def _draw_use(axes: Axes, evidence: Evidence, arms: list[str]) -> None:
         axes.plot([ordinary.mean], [y], marker="|", color="0.55", markersize=9, linestyle="none")
         interval = evidence.interval(USE, arm, USE_SPLIT, USE_METRIC)
         assert interval is not None
-        draw_row(axes, y, interval, layers=row["layers"], loops=row["loops"])
+        draw_interval(axes, y, interval, layers=row["layers"], loops=row["loops"], along="x")
     floor = _floor(evidence, USE_SPLIT)
     assert floor is not None
     axes.axvline(floor.mean, linestyle=":", color="0.45", linewidth=1, zorder=0)
@@ -100,17 +101,3 @@ def _draw_use(axes: Axes, evidence: Evidence, arms: list[str]) -> None:
 
 def _first(evidence: Evidence, arm: str) -> dict[str, Any]:
     return evidence.cell_rows(USE, arm).row(0, named=True)
-
-
-def draw_row(axes: Axes, y: float, interval: Interval, *, layers: int, loops: int) -> None:
-    """A point with its interval lying down; hollow and without a bar where nothing bounds it."""
-    bounded = math.isfinite(interval.low) and math.isfinite(interval.high)
-    color = loop_color(loops)
-    axes.errorbar(
-        [interval.mean],
-        [y],
-        xerr=[[interval.mean - interval.low], [interval.high - interval.mean]] if bounded else None,
-        fmt=layer_marker(layers),
-        color=color,
-        markerfacecolor=color if bounded else "none",
-    )

@@ -20,7 +20,7 @@ def doctor() -> None:
     from experiments.cli.console import console
     from experiments.questions import questions, runs_root
     from looplm.execution import find_compiler
-    from sweeps.provenance import suite_commit
+    from sweeps.provenance import device_model, suite_commit
 
     def installed(package: str) -> str:
         try:
@@ -33,14 +33,14 @@ def doctor() -> None:
     for package in ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "polars", "matplotlib"):
         table.add_row(package, installed(package), "required")
     table.add_row("cores", str(len(os.sched_getaffinity(0))), "a local run starts one worker process per core")
-    cuda = torch.cuda.is_available()
-    table.add_row("device", torch.cuda.get_device_name() if cuda else "cpu", "--device cuda needs a CUDA device")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    table.add_row("device", f"{device}: {device_model(device)}", "--device cuda needs a CUDA device")
     compiler = find_compiler()
     why = "torch.compile will use it" if compiler else "no C++ compiler ($CXX, g++, clang++): torch.compile is not used"
     table.add_row("backend", f"compile ({compiler})" if compiler else "eager", why)
     table.add_row("attention", "torch SDPA", "the default everywhere")
     table.add_row("flash-attn", installed("flash-attn"), "optional extra [flash]; needs CUDA")
-    table.add_row("commit", suite_commit(), "recorded in every row")
+    table.add_row("commit", suite_commit() or "no git checkout", "recorded in every row")
     root = runs_root()
     where = root if root.exists() else root.parent
     writable = os.access(where, os.W_OK)

@@ -10,7 +10,7 @@ from results.schema import CELLS, MEMBERS
 def frames(cell, records):
     cells = CELLS.frame([cell("b"), cell("a"), cell("f", status="failed", error="diverged")])
     members = MEMBERS.frame(
-        {"question": "q", "part": "use", "arm": arm, "replicate": 0, "cell": name}
+        {"question": "q", "scale": "lab", "part": "use", "arm": arm, "point": "{}", "replicate": 0, "cell": name}
         for arm, name in (("looped", "a"), ("plain", "b"), ("deep", "f"), ("long", "not-yet-run"))
     )
     return cells, pl.concat([records("b"), records("a", 0.25)]), members
@@ -46,7 +46,7 @@ def test_records_of_unknown_or_failed_cells_are_refused(tmp_path, frames, record
 
 def test_one_arm_has_one_cell_a_replicate(tmp_path, frames):
     cells, measured, members = frames
-    with pytest.raises(ValueError, match=r"members question/part/arm/replicate .* must be unique"):
+    with pytest.raises(ValueError, match=r"members question/scale/part/arm/point/replicate .* must be unique"):
         write_collection(tmp_path, cells, measured, members.with_columns(arm=pl.lit("looped")))
 
 
