@@ -105,6 +105,11 @@ class Store:
             raise ValueError(f"cells.status is {cell['status']!r}; it must be failed to be published as a failure")
         write_durably(self._writable(cell["cell"]) / "failure.parquet", to_parquet(row))
 
+    def error(self, cell: str) -> str | None:
+        """The last line of why a cell failed, or None if it has not."""
+        cells = self.read([cell]).cells
+        return None if cells.is_empty() else cells.row(0, named=True)["error"]
+
     def set_aside(self, cell: str) -> Path:
         """Move the rows of a cell out of the way, so that it can be run again. Returns where they are now."""
         rows = self.folder(cell) / "rows"

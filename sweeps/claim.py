@@ -1,8 +1,9 @@
 """Claims: who runs a cell. Two workers, two shells or two hosts may want the same one; exactly one gets it.
 
-A claim is a file `claims/<generation>.json`, created by an exclusive hard link, so that it holds on network file systems
-too. Its owner touches it while it lives. When it goes stale the next generation may be claimed, again by exclusive link;
-the highest generation owns the cell, and an old copy that lives on finds out (`held`) before it publishes.
+A claim is a file `claims/<generation>.json`, created by an exclusive hard link, so that it holds on network file
+systems too. Its owner touches it while it lives. When it goes stale the next generation may be claimed, again by
+exclusive link; the highest generation owns the cell, and an old copy that lives on finds out (`held`) before it
+publishes.
 """
 
 import json

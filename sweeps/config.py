@@ -60,7 +60,9 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise ValueError(f"override not understood: {_first_line(error)}; write key=value, as in model.loops=4") from None
+        raise ValueError(
+            f"override not understood: {_first_line(error)}; write key=value, as in model.loops=4"
+        ) from None
     for override in parsed:
         if override.is_add() or override.is_delete() or override.is_force_add():
             raise ValueError(f"override {override.input_line!r}: keys cannot be added or deleted; write key=value")

@@ -12,7 +12,7 @@ _STEP_SECONDS = 1.5e-3
 _BLOCK_SECONDS = 2.0e-3
 _FLOPS_PER_SECOND = 3.0e10
 _CELL_SECONDS = 6.0
-"""Measured on one core at the sizes of `quick`: start-up of a cell, per step, per block a token passes, and the rest."""
+"""Measured on one core at the sizes of `quick`: start-up of a cell, a step, a block that a token passes, the rest."""
 
 
 def total_parameters(cell: Cell) -> int:

@@ -16,14 +16,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from sweeps.cell import Cell, Seeds
 from sweeps.config import check_key, composed, parse, unknown
 from sweeps.partners import PARTNERS, Match, solve
 
 SCALES = ("smoke", "quick", "lab", "paper")
-_GRID_KEYS = {"question", "hypotheses", "parts", "scales"}
+_GRID_KEYS = {"question", "hypotheses", "parts", "scales", "tuning"}
 _PART_KEYS = {"baseline", "arms"}
 _SCALE_KEYS = {"about", "replicates", "parts"}
 _SCALE_PART_KEYS = {"arms", "set", "axes", "replicates"}
@@ -124,7 +126,9 @@ class Grid:
         varied = set(axes) | {key for arm in chosen for key in arms[arm] if "partner" not in arms[arm]}
         for key in overrides:
             if key in varied or key == "task":
-                raise ValueError(f"override of {key!r}: the grid of {self.name!r} varies it; edit its grid.yaml instead")
+                raise ValueError(
+                    f"override of {key!r}: the grid of {self.name!r} varies it; edit its grid.yaml instead"
+                )
         base = composed([f"task={baseline['task']}"])
         for source in ({k: v for k, v in baseline.items() if k != "task"}, changes.get("set") or {}, overrides):
             base = assigned(base, source)
@@ -145,7 +149,9 @@ class Grid:
         if "partner" not in change:
             return Cell.from_config(assigned(assigned(base, change), own)), None
         if set(change) != {"partner", "of"}:
-            raise ValueError(f"{self.name}: arm {arm!r} is a partner; it has the keys partner and of, not {set(change)}")
+            raise ValueError(
+                f"{self.name}: arm {arm!r} is a partner; it has the keys partner and of, not {set(change)}"
+            )
         if change["partner"] not in PARTNERS:
             raise unknown(f"{self.name}: arm {arm!r}: partner", change["partner"], PARTNERS)
         if change["of"] not in arms:
@@ -175,14 +181,14 @@ def _replicate(cell: Cell, index: int) -> Cell:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text())
+        data = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"{path} is not a grid: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path} must hold a mapping")
-    return data
+    return {str(key): value for key, value in data.items()}
 
 
 def _keys(data: Mapping[str, Any], allowed: set[str], where: str, required: bool = False) -> None:

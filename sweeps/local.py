@@ -72,7 +72,9 @@ def run_local(
     watch(found)
     for process, log in zip(processes, logs, strict=True):
         if process.returncode not in (0, 1):
-            raise RuntimeError(f"a worker ended with exit code {process.returncode}: {_last_line(log)} (all of it: {log})")
+            raise RuntimeError(
+                f"a worker ended with exit code {process.returncode}: {_last_line(log)} (all of it: {log})"
+            )
         log.unlink()
     return found
 

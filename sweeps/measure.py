@@ -61,9 +61,9 @@ def measure(cell: Cell, model: LoopLM, limit: int = LIMIT) -> pl.DataFrame:
     """Every record of a trained cell: answers by split, loop and difficulty, and the floors they stand beside.
 
     Metrics, with value and n (examples): `accuracy`; `nats` and `nats/<span>`, mean summed cross-entropy of the scored
-    tokens of an example; `exit_probability`; `accuracy_given_recall`, among the compositions whose every fact the model
-    recalls at the same loop (null where it recalls none); `floor/<predictor>` and `floor/best` of each split that is not
-    itself trained on.
+    tokens of an example; `exit_probability`; `accuracy_given_recall`, among the compositions whose every fact the
+    model recalls at the same loop (null where it recalls none); `floor/<predictor>` and `floor/best` of each split
+    that is not itself trained on.
     """
     task, spans = cell.task, cell.task.spans
     sets = {split: evaluation_set(task, cell.seeds.data_seed, split, limit) for split in task.splits[1:]}
@@ -113,4 +113,5 @@ def _known(examples: Examples, recalled: npt.NDArray[np.bool_] | None) -> npt.ND
     """Which examples have every part recalled; None where examples have no parts."""
     if recalled is None or not examples.parts_NP.shape[1] or (examples.parts_NP[:, 1:2] == NO_PART).all():
         return None
-    return np.where(examples.parts_NP == NO_PART, True, recalled[examples.parts_NP]).all(axis=1)
+    known_N: npt.NDArray[np.bool_] = ((examples.parts_NP == NO_PART) | recalled[examples.parts_NP]).all(axis=1)
+    return known_N

@@ -80,12 +80,12 @@ def _narrow(looped: Cell) -> tuple[Cell, Match]:
         return _stacked(looped, hidden_size=hidden_size, intermediate_size=intermediate_size)
 
     widths = [
-        width
-        for width in range(step, looped.model.hidden_size + 1, step)
-        if ModelConfig.default_feedforward(width) > 0
+        width for width in range(step, looped.model.hidden_size + 1, step) if ModelConfig.default_feedforward(width) > 0
     ]
     if not widths:
-        raise ValueError(f"model.hidden_size is {looped.model.hidden_size}; no narrower width can match {target} parameters")
+        raise ValueError(
+            f"model.hidden_size is {looped.model.hidden_size}; no narrower width can match {target} parameters"
+        )
     width = min(widths, key=lambda w: abs(total_parameters(at(w, None)) - target))
     wide = ModelConfig.default_feedforward(width)
     per_unit = total_parameters(at(width, wide + 1)) - total_parameters(at(width, wide))

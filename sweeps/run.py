@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from omegaconf import OmegaConf
 
 from looplm.accounting import non_embedding_parameters, parameters, total_parameters
 from looplm.execution import CompileMode, DeviceName, Execution
@@ -91,7 +91,7 @@ def run_cell(
     with claim:
         if store.status(cell.id) == "done":
             return Outcome.ALREADY
-        write_atomically(folder / "config.yaml", f"# {cell.name}\n" + yaml.safe_dump(cell.config(), sort_keys=False))
+        write_atomically(folder / "config.yaml", f"# {cell.name}\n" + OmegaConf.to_yaml(cell.config()))
         report = _Reporter(folder / "progress.json", on_progress)
         try:
             fitted = _fit(cell, folder, execution, report, should_stop)

@@ -49,7 +49,7 @@ def _status(cell: Cell, store: Store) -> CellStatus:
     if owner(folder) is not None:
         return CellStatus(cell, State.RUNNING, progress)
     if published == "failed":
-        return CellStatus(cell, State.FAILED, error=store.read([cell.id]).cells["error"].first())
+        return CellStatus(cell, State.FAILED, error=store.error(cell.id))
     if (folder / "checkpoint.ckpt").exists():
         return CellStatus(cell, State.INTERRUPTED, progress)
     return CellStatus(cell, State.MISSING)

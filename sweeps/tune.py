@@ -97,9 +97,7 @@ def search_of(grid: Grid, part: str) -> Search:
     return construct(Search, found, f"{grid.name}: tuning.{part}")
 
 
-def tune_part(
-    grid: Grid, scale: str, part: str, store: Store, run: Callable[[Sequence[Cell]], object]
-) -> Tuned:
+def tune_part(grid: Grid, scale: str, part: str, store: Store, run: Callable[[Sequence[Cell]], object]) -> Tuned:
     """Search the tuned value of every arm of a part, running cells through `run`.
 
     Raises:
@@ -109,9 +107,14 @@ def tune_part(
     plan = dataclasses.replace(grid, tuning={}).expand(scale)
     worlds = {m.cell.seeds.data_seed for m in plan.members if m.part == part}
     if search.seed in worlds:
-        raise ValueError(f"{grid.name}: tuning.{part}.seed is {search.seed}; a replicate of scale {scale} uses that world")
+        raise ValueError(
+            f"{grid.name}: tuning.{part}.seed is {search.seed}; a replicate of scale {scale} uses that world"
+        )
     arms = _tuning_cells(grid, scale, part, search)
-    studies = {arm: _study(store.root / "tuning", f"{grid.name}/{scale}/{part}/{arm}/{c.id}", search) for arm, c in arms.items()}
+    studies = {
+        arm: _study(store.root / "tuning", f"{grid.name}/{scale}/{part}/{arm}/{c.id}", search)
+        for arm, c in arms.items()
+    }
     low, high = search.low, search.high
     for widening in range(MOST_WIDENINGS + 1):
         _complete(studies, arms, search, (low, high), search.trials * (widening + 1), store, run)

@@ -93,10 +93,14 @@ def _draw_use(axes: Axes, evidence: Evidence, arms: list[str]) -> None:
     assert floor is not None
     axes.axvline(floor.mean, linestyle=":", color="0.45", linewidth=1, zorder=0)
     axes.text(floor.mean, len(arms) - 0.5, " floor", color="0.35", fontsize=6.5, va="bottom")
-    axes.set_yticks(range(len(arms)), [f"{arm}\n{_model(_first(evidence, arm))}" for arm in reversed(arms)], fontsize=6.5)
+    axes.set_yticks(
+        range(len(arms)), [f"{arm}\n{_model(_first(evidence, arm))}" for arm in reversed(arms)], fontsize=6.5
+    )
     axes.set_ylim(-0.6, len(arms) - 0.2)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("accuracy on two-hop questions, both facts new to composition and both recalled\n(grey tick: facts seen in composition)")
+    axes.set_xlabel(
+        "accuracy on two-hop questions, both facts new to composition and both recalled\n(grey tick: facts seen in composition)"
+    )
 
 
 def _first(evidence: Evidence, arm: str) -> dict[str, Any]:

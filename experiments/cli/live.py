@@ -43,7 +43,9 @@ class _View:
     def __init__(self, plan: Plan) -> None:
         self._names = {m.cell.id: f"{m.part}/{m.arm} #{m.replicate}" for m in reversed(plan.members)}
         self._cost = {cell.id: estimated_seconds(cell) for cell in plan.cells.values()}
-        self._bar = Progress(TextColumn("[bold]cells[/]"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+        self._bar = Progress(
+            TextColumn("[bold]cells[/]"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}")
+        )
         self._task = self._bar.add_task("cells", total=len(plan.cells), left="")
         self._began = time.monotonic()
         self._cost_at_start: float | None = None
@@ -106,7 +108,8 @@ def one_cell(cell: Cell) -> Iterator[tuple[Callable[["Step"], None], Callable[[]
         nonlocal stopping
         stopping = True
 
-    text = "step {task.completed}/{task.total}  loss {task.fields[loss]}  {task.fields[rate]} tokens/s  {task.fields[left]}"
+    text = "step {task.completed}/{task.total}  loss {task.fields[loss]}  "
+    text += "{task.fields[rate]} tokens/s  {task.fields[left]}"
     before = signal.signal(signal.SIGINT, stop)
     try:
         with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn(text), console=console) as bar:

@@ -15,7 +15,9 @@ Scale = Annotated[str, typer.Option(help="smoke | quick | lab | paper: which arm
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes in Hydra's grammar, as in model.loops=4 or task=addition.")
 ]
-Runs = Annotated[Path | None, typer.Option(help="Where runs live; by default $LOOPLM_RUNS or runs/.", show_default=False)]
+Runs = Annotated[
+    Path | None, typer.Option(help="Where runs live; by default $LOOPLM_RUNS or runs/.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -74,7 +76,7 @@ def train(
     from experiments.cli.live import one_cell
     from experiments.cli.tables import cell_table
     from sweeps.cell import Cell
-    from sweeps.run import Outcome, run_cell, local_execution
+    from sweeps.run import Outcome, local_execution, run_cell
 
     cell, store = Cell.compose(overrides or []), open_store(runs)
     execution = local_execution(store, device.value, compiled.value)
@@ -86,8 +88,8 @@ def train(
         console.print(f"{cell.id} is being trained by another process; see {store.folder(cell.id)}")
         raise typer.Exit(1)
     if outcome is Outcome.FAILED:
-        error = store.read([cell.id]).cells["error"].first()
-        console.print(f"[red]failed[/]: {error} (all of it: {store.folder(cell.id) / 'traceback.txt'})")
+        traceback = store.folder(cell.id) / "traceback.txt"
+        console.print(f"[red]failed[/]: {store.error(cell.id)} (all of it: {traceback})")
         raise typer.Exit(1)
     console.print(cell_table(cell, store.read([cell.id]).records))
     console.print(f"{cell.id}  {store.folder(cell.id)}")
@@ -134,11 +136,15 @@ def run(
     present(expanded, store)
     failed = [status for status in found if status.state is State.FAILED]
     if failed:
-        console.print(f"[red]{len(failed)} of {len(found)} cells failed[/]; see looplm status {question} --scale {scale}")
+        console.print(
+            f"[red]{len(failed)} of {len(found)} cells failed[/]; see looplm status {question} --scale {scale}"
+        )
         raise typer.Exit(1)
 
 
-def status(question: Question, scale: Scale = "quick", overrides: Overrides = None, runs: Runs = None, json: Json = False) -> None:
+def status(
+    question: Question, scale: Scale = "quick", overrides: Overrides = None, runs: Runs = None, json: Json = False
+) -> None:
     """Show where every cell of a question stands: done, running, interrupted, failed (with the error) or missing."""
     from experiments.cli.console import console, print_json
     from experiments.cli.tables import status_rows, status_table

@@ -68,8 +68,8 @@ def plan_table(plan: Plan) -> Table:
     """A plan for people. Times are estimates for one core of a laptop."""
     data = plan_rows(plan)
     table = Table(
-        title=f"{plan.question} at scale {plan.scale}: {data['cells']} cells, {data['train_flops']:.2e} training FLOPs, "
-        f"about {duration(data['core_seconds'])} on one core",
+        title=f"{plan.question} at scale {plan.scale}: {data['cells']} cells, "
+        f"{data['train_flops']:.2e} training FLOPs, about {duration(data['core_seconds'])} on one core",
         title_justify="left",
     )
     for name in ("part", "arm", "model", "axes"):
@@ -166,5 +166,7 @@ def cell_table(cell: Cell, records: pl.DataFrame) -> Table:
 
         n = str(here.filter(pl.col("metric") == "accuracy")["n"].max())
         accuracies = [value("accuracy", loop) for loop in loops]
-        table.add_row(split, n, *accuracies, value("accuracy_given_recall", cell.model.exits), value("floor/best", None))
+        table.add_row(
+            split, n, *accuracies, value("accuracy_given_recall", cell.model.exits), value("floor/best", None)
+        )
     return table

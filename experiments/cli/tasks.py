@@ -1,9 +1,12 @@
 """`looplm tasks`, `preview` and `sample`: look at the data, and take it elsewhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from synthdata.task import Task
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes in Hydra's grammar, as in entities=100 or model.loops=4.")
@@ -29,11 +32,11 @@ def tasks() -> None:
     table = Table("task", "version", "source", "splits", "parameters", title="Tasks", title_justify="left")
     for name, task in registered().items():
         parameters = ", ".join(f"{k}={v}" for k, v in dataclasses.asdict(task()).items())
-        table.add_row(name, str(task.version), task.source, " ".join(task.splits), parameters)
+        table.add_row(name, str(task.version), task.source, " ".join(task().splits), parameters)
     console.print(table)
 
 
-def _task(name: str, overrides: list[str] | None):  # type: ignore[no-untyped-def]  # keeps synthdata out of --help
+def _task(name: str, overrides: list[str] | None) -> "Task":
     from sweeps.cell import Cell
 
     prefixed = [f"task.{override}" if not override.startswith("task.") else override for override in overrides or []]

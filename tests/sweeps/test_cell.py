@@ -40,7 +40,10 @@ def test_what_changes_the_numbers_changes_the_id(change: str) -> None:
     ("one", "other"),
     [
         (["model.loops=2", "objective.name=last"], ["model.loops=2", "objective.name=last", "objective.beta=0.9"]),
-        (["model.loops=2", "objective.name=uniform"], ["model.loops=2", "objective.name=uniform", "objective.prior=0.9"]),
+        (
+            ["model.loops=2", "objective.name=uniform"],
+            ["model.loops=2", "objective.name=uniform", "objective.prior=0.9"],
+        ),
         ([*LOOPED], [*LOOPED, "objective.prior=0.9"]),
         (["objective.name=last"], ["objective.name=entropy", "objective.beta=0.3"]),
         ([], ["model.intermediate_size=160"]),

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from sweeps import claim
 from sweeps.claim import Claim, owner
 
 
-def _try_to_claim(folder: Path, barrier: "multiprocessing.synchronize.Barrier", wins: "multiprocessing.Queue[int]") -> None:
+def _try_to_claim(folder: Path, barrier: Barrier, wins: "multiprocessing.Queue[bool]") -> None:
     barrier.wait()
     held = Claim.acquire(folder)
     wins.put(held is not None)
