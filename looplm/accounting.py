@@ -2,7 +2,7 @@
 
 A multiply-add is two FLOPs. Only matrix products count, as in `torch.utils.flop_counter`: norms, activations, softmax,
 rotations and the embedding look-up are free. Attention scores count in full, although causality halves what matters.
-The backward pass costs twice the forward one.
+The backward pass costs twice the forward one; what a fused kernel computes a second time is not counted.
 """
 
 from looplm.config import ModelConfig, ObjectiveConfig

@@ -13,8 +13,12 @@ from looplm.model import LoopLM, run_segment
 DeviceName = Literal["cpu", "cuda"]
 CompileMode = Literal["auto", "on", "off"]
 
-COMPILE_FROM = 500
-"""Blocks passed by a token times optimiser steps from which `auto` compiles; fewer do not earn the compilation back."""
+COMPILE_FROM_STEPS = 500
+"""Optimiser steps from which `auto` compiles; fewer do not earn the compilation back, even from a warm cache.
+
+On one CPU core at 2,048 positions and width 64, a compiled step saves 7 ms a block; compiling costs 3 s from a warm
+cache and 8 to 25 s from a cold one, once for each number of blocks between two exits.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +72,8 @@ def find_compiler() -> str | None:
     return next((path for path in map(shutil.which, candidates) if path is not None), None)
 
 
-def choose_backend(execution: Execution, block_passes: int) -> Backend:
-    """Eager or compiled, for a training in which a token passes `block_passes` blocks in all (depth times steps).
+def choose_backend(execution: Execution, steps: int) -> Backend:
+    """Eager or compiled, for a training of `steps` optimiser steps in all.
 
     Raises:
         ValueError: if `execution.compile` is `on` and no C++ compiler is found.
@@ -83,7 +87,7 @@ def choose_backend(execution: Execution, block_passes: int) -> Backend:
                 "it must be 'auto' or 'off', or a compiler installed"
             )
         return Backend("eager", "no C++ compiler found ($CXX, g++, clang++): running eager, slower than compiled")
-    if execution.compile == "auto" and block_passes < COMPILE_FROM:
+    if execution.compile == "auto" and steps < COMPILE_FROM_STEPS:
         return Backend("eager", None)
     return Backend("compile", None)
 

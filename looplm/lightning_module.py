@@ -29,6 +29,8 @@ def training_loss(model: LoopLM, objective: ObjectiveConfig, step: Step) -> Tens
 class LoopTraining(pl.LightningModule):
     """One model's training: a chunk of optimiser steps at a time.
 
+    `provenance` is written into every checkpoint as it is.
+
     Raises (from `training_step`):
         FloatingPointError: naming the first step whose loss or gradient norm is not finite.
     """
@@ -39,7 +41,7 @@ class LoopTraining(pl.LightningModule):
         objective: ObjectiveConfig,
         optimizer: OptimizerConfig,
         steps: int,
-        configuration: dict[str, Any],
+        provenance: dict[str, Any],
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -47,7 +49,7 @@ class LoopTraining(pl.LightningModule):
         self.objective = objective
         self.optimizer = optimizer
         self.steps = steps
-        self.configuration = configuration
+        self.provenance = provenance
         self.tokens = 0
         self.seconds = 0.0
         self.chunk_loss = float("nan")
@@ -82,6 +84,7 @@ class LoopTraining(pl.LightningModule):
             norm = nn.utils.clip_grad_norm_(parameters, self.optimizer.clip)
             optimizer.step()
             optimizer.zero_grad()
+            torch.clear_autocast_cache()  # it holds low-precision copies of the weights as they were before this step
             health.append(torch.stack([loss.detach(), norm]))
         health_S2 = torch.stack(health)
         healthy_S = health_S2.isfinite().all(1).tolist()
@@ -96,7 +99,7 @@ class LoopTraining(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint_content: dict[str, Any]) -> None:
         """Add what Lightning does not know of."""
-        checkpoint_content["configuration"] = self.configuration
+        checkpoint_content.update(self.provenance)
         checkpoint_content["random_state"] = checkpoint.random_state()
         checkpoint_content["tokens"] = self.tokens
         checkpoint_content["seconds"] = self.seconds
