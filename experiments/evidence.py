@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from results.capacity import Reading, read_as
 from results.collection import read_collection, write_collection
 from results.schema import MEMBERS
 from results.statistics import Contrast, Interval, Values, counted, mean_interval
@@ -118,21 +119,49 @@ def judge(hypothesis: Mapping[str, Any], evidence: Evidence) -> Verdict:
         if partner in present
     ]
     contrasts = [contrast for contrast in contrasts if contrast.replicates]
-    reasons = _mixed(evidence, part, (arm, *(contrast.partner for contrast in contrasts)), point)
-    missing = [p for p in hypothesis["partners"] if p not in {contrast.partner for contrast in contrasts}]
-    if missing:
-        reasons.append(f"no rows for the partner{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
+    arms = [each for each in (arm, *hypothesis["partners"]) if not evidence.cell_rows(part, each, point).is_empty()]
+    reasons = _mixed(evidence, part, arms, point) if arms else []
+    if missing := [each for each in (arm, *hypothesis["partners"]) if each not in arms]:
+        reasons.append(f"no rows of {', '.join(missing)}")
     for need in hypothesis.get("requires", []):
-        for each in (arm, *(contrast.partner for contrast in contrasts)):
-            interval = evidence.interval(part, each, need["split"], need["metric"], point)
-            if interval is not None and interval.mean < need["least"]:
-                reasons.append(
-                    f"{each} has {need['metric']} {interval.mean:.2f} on {need['split']}, below {need['least']}"
-                )
+        below = [
+            f"{each} {interval.mean:.2f}"
+            for each in arms
+            if (interval := evidence.interval(part, each, need["split"], need["metric"], point)) is not None
+            and interval.mean < need["least"]
+        ]
+        if below:
+            reasons.append(f"{need['metric']} on {need['split']} is below {need['least']}: {', '.join(below)}")
+    if "ladder" in hypothesis:
+        for each in arms:
+            unread = capacity_reading(hypothesis, evidence, each, point).reasons
+            reasons += [f"not a capacity: {each}: {', '.join(unread)}"] if unread else []
     return rule_from(hypothesis["decision"]).decide(contrasts, reasons)
 
 
-def _mixed(evidence: Evidence, part: str, arms: tuple[str, ...], point: str) -> list[str]:
+def capacity_reading(hypothesis: Mapping[str, Any], evidence: Evidence, arm: str, point: str = "{}") -> Reading:
+    """Whether an arm's bits per parameter are a capacity: below the ceiling and moved by no rung of the ladder."""
+    part, reading, ladder = hypothesis["part"], hypothesis["reading"], hypothesis["ladder"]
+
+    def mean(of: str) -> float | None:
+        interval = evidence.interval(of, arm, reading["split"], reading["metric"], point)
+        return None if interval is None else interval.mean
+
+    bits = mean(part)
+    row = evidence.cell_rows(part, arm, point).row(0, named=True)
+    exposures = row["steps"] * row["batch_size"] / json.loads(row["constants"])["people"]
+    return read_as(
+        bits or 0.0, ceiling(evidence, part, arm, point), exposures, *map(mean, (ladder["people"], ladder["exposures"]))
+    )
+
+
+def ceiling(evidence: Evidence, part: str, arm: str, point: str = "{}") -> float:
+    """R_max of an arm, bits per parameter: what a model of its size that knows everything stores."""
+    row = evidence.cell_rows(part, arm, point).row(0, named=True)
+    return float(json.loads(row["constants"])["ceiling_bits"]) / int(row["parameters"])
+
+
+def _mixed(evidence: Evidence, part: str, arms: list[str], point: str) -> list[str]:
     """What is wrong with comparing the arms: rows of different devices, backends or precisions in one contrast."""
     rows = pl.concat([evidence.cell_rows(part, arm, point) for arm in arms]).filter(pl.col("status") == "done")
     return [

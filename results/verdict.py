@@ -57,12 +57,12 @@ class Rule(ABC):
         if not contrasts:
             return Verdict("undecided", "undecided: no partner has been run", {})
         intervals = {contrast.partner: self._interval(contrast) for contrast in contrasts}
-        few = [
-            f"{partner} has {interval.n} of {self.minimum_replicates} replicates"
-            for partner, interval in intervals.items()
-            if interval.n < self.minimum_replicates
+        few = {partner: interval.n for partner, interval in intervals.items() if interval.n < self.minimum_replicates}
+        counts = [
+            f"{n} of {self.minimum_replicates} replicates against {', '.join(p for p in few if few[p] == n)}"
+            for n in sorted(set(few.values()))
         ]
-        if reasons := [*inadmissible, *few]:
+        if reasons := [*inadmissible, *counts]:
             return Verdict("undecided", f"undecided: {'; '.join(reasons)}", intervals)
         outcome, why = self._weigh(contrasts, intervals)
         return Verdict(outcome, f"{outcome}: {why}", intervals)

@@ -1,9 +1,9 @@
 """A question's `grid.yaml`, and its expansion into cells.
 
-A grid is data: parts (each a baseline and the named arms that leave it), axes crossed with every arm, and scales that
-say which arms, axes, sizes and how many replicates. An arm is either a set of changes or a partner solved from another
-arm (`partners.py`). Replicates are worlds with their initialisation, paired across arms, and come seed-major, so that
-an interrupted sweep loses replicates and not arms.
+A grid is data: parts (each a baseline and the named arms that leave it, or another part with changes), axes crossed
+with every arm, and scales that say which arms, axes, sizes and how many replicates. An arm is either a set of changes
+or a partner solved from another arm (`partners.py`). Replicates are worlds with their initialisation, paired across
+arms, and come seed-major, so that an interrupted sweep loses replicates and not arms.
 """
 
 import copy
@@ -27,6 +27,7 @@ from sweeps.partners import PARTNERS, Match, solve
 SCALES = ("smoke", "quick", "lab", "paper")
 _GRID_KEYS = {"question", "hypotheses", "parts", "scales", "tuning"}
 _PART_KEYS = {"baseline", "arms"}
+_LIKE_KEYS = {"like", "set"}
 _SCALE_KEYS = {"about", "replicates", "parts"}
 _SCALE_PART_KEYS = {"arms", "set", "axes", "replicates"}
 
@@ -79,7 +80,10 @@ class Grid:
         where = str(folder / "grid.yaml")
         _keys(text, _GRID_KEYS, where, required=True)
         for name, part in text["parts"].items():
-            _keys(part, _PART_KEYS, f"{where}: parts.{name}", required=True)
+            alike = "like" in part
+            _keys(part, _LIKE_KEYS if alike else _PART_KEYS, f"{where}: parts.{name}", required=True)
+            if alike and part["like"] not in text["parts"]:
+                raise unknown(f"{where}: parts.{name}.like", part["like"], text["parts"])
         for name, scale in text["scales"].items():
             if name not in SCALES:
                 raise unknown(f"{where}: scale", name, SCALES)
@@ -117,7 +121,7 @@ class Grid:
         self, scale: str, part: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]
     ) -> list[tuple[str, str, Cell, Match | None]]:
         """(arm, point, cell of replicate 0, match) for every arm and axis point of a part."""
-        baseline, arms = self.text["parts"][part]["baseline"], self.text["parts"][part]["arms"]
+        baseline, arms = self._part(part)
         chosen = changes.get("arms", list(arms))
         for arm in chosen:
             if arm not in arms:
@@ -140,6 +144,14 @@ class Grid:
                 cell, match = self._arm_cell(arms, arm, assigned(base, point), tuned)
                 found.append((arm, json.dumps(point, sort_keys=True), cell, match))
         return found
+
+    def _part(self, name: str) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """Baseline and arms of a part; one that is like another takes both from it, with its own changes."""
+        part = self.text["parts"][name]
+        if "like" not in part:
+            return dict(part["baseline"]), part["arms"]
+        baseline, arms = self._part(part["like"])
+        return baseline | part["set"], arms
 
     def _arm_cell(
         self, arms: Mapping[str, Any], arm: str, base: Mapping[str, Any], tuned: Mapping[str, Any]

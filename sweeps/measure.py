@@ -3,7 +3,8 @@
 A measurement has a name and a version, so that a new one can be added to cells that are already trained.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,14 @@ import polars as pl
 
 from looplm.evaluation import Scores, score
 from looplm.model import LoopLM
+from results.capacity import stored_bits
 from results.schema import RECORDS
 from sweeps.cell import Cell
+from sweeps.cost import total_parameters
 from synthdata.batch import Batch, pad
 from synthdata.examples import NO_PART, Examples
 from synthdata.floors import floors
-from synthdata.streams import evaluation_set
+from synthdata.streams import evaluation_set, world
 
 ANSWERS = "answers@1"
 FLOORS = "floors@1"
@@ -62,7 +65,8 @@ def measure(cell: Cell, model: LoopLM, limit: int = LIMIT) -> pl.DataFrame:
 
     Metrics, with value and n (examples): `accuracy`; `nats` and `nats/<span>`, mean summed cross-entropy of the scored
     tokens of an example; `exit_probability`; `accuracy_given_recall`, among the compositions whose every fact the
-    model recalls at the same loop (null where it recalls none); `floor/<predictor>` and `floor/best` of each split
+    model recalls at the same loop (null where it recalls none); `bits` and `bits_per_parameter` stored of names and
+    values, or of facts, where the split is what the task stores; `floor/<predictor>` and `floor/best` of each split
     that is not itself trained on.
     """
     task, spans = cell.task, cell.task.spans
@@ -72,6 +76,7 @@ def measure(cell: Cell, model: LoopLM, limit: int = LIMIT) -> pl.DataFrame:
         for split, examples in sets.items()
         if len(examples)
     }
+    constants = task.constants(world(task, cell.seeds.data_seed))
     recalled = {} if task.facts_split is None else {r.loop: r.correct_N for r in read[task.facts_split]}
     rows: list[dict[str, Any]] = []
 
@@ -87,6 +92,11 @@ def measure(cell: Cell, model: LoopLM, limit: int = LIMIT) -> pl.DataFrame:
         if len(levels) > 1:
             groups += [(int(level), examples.difficulty_N == level) for level in levels]
         for reading in readings:
+            bits = _bits(cell, constants, split, reading)
+            if bits is not None:
+                add(split, reading.loop, None, "bits", bits, len(examples))
+                per_parameter = bits / total_parameters(cell)
+                add(split, reading.loop, None, "bits_per_parameter", per_parameter, len(examples))
             known = _known(examples, recalled.get(reading.loop))
             for difficulty, among in groups:
                 n = int(among.sum())
@@ -115,3 +125,17 @@ def _known(examples: Examples, recalled: npt.NDArray[np.bool_] | None) -> npt.ND
         return None
     known_N: npt.NDArray[np.bool_] = ((examples.parts_NP == NO_PART) | recalled[examples.parts_NP]).all(axis=1)
     return known_N
+
+
+def _bits(cell: Cell, constants: Mapping[str, float], split: str, reading: Reading) -> float | None:
+    """Bits stored of what a split holds, or None where it holds nothing that the task stores."""
+    if split == cell.task.facts_split and "fact_bits" in constants:
+        return constants["fact_bits"] - float(reading.nats_NP.sum()) / math.log(2)
+    if cell.task.spans != ("name", "value") or "name_bits" not in constants:
+        return None
+    name_N, value_N = reading.nats_NP.T
+    stored = stored_bits(
+        name_N, value_N[:, None], int(constants["people"]), constants["name_bits"], [constants["value_bits"]]
+    )
+    of_each = constants["diversity_bits"] - value_N.mean() / constants["attributes"] / math.log(2)
+    return stored.total + constants["diversity_strings"] * float(of_each)

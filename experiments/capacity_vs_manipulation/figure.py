@@ -9,25 +9,83 @@ from typing import Any
 from matplotlib.axes import Axes
 from rich.table import Table
 
-from experiments.evidence import Evidence
-from results.statistics import Interval, mean_interval
-from results.style import draw_interval, house_style, new_figure, save
+from experiments.evidence import Evidence, ceiling
+from results.statistics import Interval, counted, mean_interval, share_above
+from results.style import draw_floor, draw_interval, house_style, new_figure, save
 from results.verdict import Verdict
 
+STORE, STORE_SPLIT, STORE_METRIC = "capacity", "people", "bits_per_parameter"
 USE, USE_SPLIT, USE_METRIC = "manipulation", "ood_both", "accuracy_given_recall"
+SOLVED = 0.9
+"""A replicate counts as having found the rule above this accuracy; outcomes are bimodal, and a mean hides it."""
+
 _SPLITS = ("facts", "seen", "id", "ood_first", "ood_second", "ood_both")
+_MARKS = {"supported": "✓", "refuted": "✗", "undecided": "?"}
 
 
-def _percent(interval: Interval | None) -> str:
+def tables(evidence: Evidence) -> list[Table]:
+    """One table for each half that has rows, at the last loop, with 95 % t-intervals."""
+    return [
+        table
+        for part, table in ((STORE, _storage_table(evidence)), (USE, _use_table(evidence)))
+        if _arms(evidence, part) and table.row_count
+    ]
+
+
+def _arms(evidence: Evidence, part: str) -> list[str]:
+    """Arms of a part that have rows."""
+    return [arm for arm in evidence.arms(part) if not evidence.cell_rows(part, arm).is_empty()]
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("arm")
+    table.add_column("model")
+    for name in ("parameters", "n", *columns):
+        table.add_column(name, justify="right")
+    return table
+
+
+def _row(evidence: Evidence, part: str, arm: str) -> list[str]:
+    rows = evidence.cell_rows(part, arm)
+    return [arm, _model(evidence, part, arm), f"{rows['parameters'][0]:,}", str(len(rows))]
+
+
+def _storage_table(evidence: Evidence) -> Table:
+    table = _table("Records: bits per parameter at the last loop (mean ± half of the 95 % interval)", "bits", "R_max")
+    for arm in _arms(evidence, STORE):
+        bits = _plus_minus(evidence.interval(STORE, arm, STORE_SPLIT, STORE_METRIC), 1, "{:.3f}")
+        table.add_row(*_row(evidence, STORE, arm), bits, f"{ceiling(evidence, STORE, arm):.2f}")
+    return table
+
+
+def _use_table(evidence: Evidence) -> Table:
+    recalled = "ood_both | recall"
+    table = _table(
+        "Two-hop composition: accuracy in % at the last loop (mean ± half of the 95 % interval)",
+        *(*_SPLITS, recalled, f"above {SOLVED:.0%}"),
+    )
+    for arm in _arms(evidence, USE):
+        values = evidence.values(USE, arm, USE_SPLIT, USE_METRIC)
+        solved = share_above(counted(values, values, worst=0.0), SOLVED)
+        cells = [evidence.interval(USE, arm, split, "accuracy") for split in _SPLITS]
+        cells.append(evidence.interval(USE, arm, USE_SPLIT, USE_METRIC))
+        share = f"{round(solved.mean * solved.n)} of {solved.n}"
+        table.add_row(*_row(evidence, USE, arm), *[_plus_minus(cell, 100, "{:.1f}") for cell in cells], share)
+    floors = [_plus_minus(_floor(evidence, split), 100, "{:.1f}") for split in _SPLITS]
+    table.add_row("floor", "best predictor", "", "", *floors, "", "", style="dim")
+    return table
+
+
+def _plus_minus(interval: Interval | None, factor: float, form: str) -> str:
     if interval is None:
         return ""
-    if math.isinf(interval.low):
-        return f"{interval.mean:.1%}"
-    return f"{interval.mean:.1%} ±{100 * (interval.high - interval.mean):.1f}"
+    mean = form.format(factor * interval.mean)
+    return mean if math.isinf(interval.low) else f"{mean} ±{form.format(factor * (interval.high - interval.mean))}"
 
 
 def _floor(evidence: Evidence, split: str) -> Interval | None:
-    """The best floor of a split, over every cell of the part: a property of its worlds, not of an arm."""
+    """The best floor of a split over the worlds of all arms; None where the split is itself trained."""
     worlds: dict[int, float | None] = {}
     for arm in evidence.arms(USE):
         worlds |= evidence.values(USE, arm, split, "floor/best")
@@ -35,27 +93,8 @@ def _floor(evidence: Evidence, split: str) -> Interval | None:
     return mean_interval(found) if found else None
 
 
-def tables(evidence: Evidence) -> list[Table]:
-    """Accuracy of every arm on every split at the last loop, with 95 % t-intervals, beside the floors."""
-    table = Table(title="Two-hop composition: accuracy at the last loop (mean ± half of the 95 % interval)")
-    table.title_justify = "left"
-    table.add_column("arm")
-    table.add_column("model")
-    for name in ("parameters", "n", *_SPLITS, "ood_both | recall"):
-        table.add_column(name, justify="right")
-    for arm in evidence.arms(USE):
-        rows = evidence.cell_rows(USE, arm)
-        if rows.is_empty():
-            continue
-        values = [_percent(evidence.interval(USE, arm, split, "accuracy")) for split in _SPLITS]
-        values.append(_percent(evidence.interval(USE, arm, USE_SPLIT, USE_METRIC)))
-        table.add_row(arm, _model(rows.row(0, named=True)), f"{rows['parameters'][0]:,}", str(len(rows)), *values)
-    floors = [_floor(evidence, split) for split in _SPLITS]
-    table.add_row("floor", "best predictor", "", "", *[_percent(floor) for floor in floors], "", style="dim")
-    return [table]
-
-
-def _model(row: Mapping[str, Any]) -> str:
+def _model(evidence: Evidence, part: str, arm: str) -> str:
+    row = evidence.cell_rows(part, arm).row(0, named=True)
     exits = f", {row['exits']} exits" if row["loops"] == 1 and row["exits"] > 1 else ""
     objective = f", {row['objective']}" if row["exits"] > 1 else ""
     return f"{row['layers']}⊗{row['loops']} d={row['hidden_size']}{exits}{objective}"
@@ -65,43 +104,54 @@ def draw(
     evidence: Evidence, hypotheses: Mapping[str, Any], verdicts: Mapping[str, Verdict], out: Path
 ) -> tuple[Path, ...]:
     """Draw `out/figure.png` and `.svg`; returns their paths."""
+    halves = [(part, panel) for part, panel in ((STORE, _draw_storage), (USE, _draw_use)) if _arms(evidence, part)]
+    rows = max(len(_arms(evidence, part)) for part, _ in halves)
     with house_style():
-        arms = [arm for arm in evidence.arms(USE) if not evidence.cell_rows(USE, arm).is_empty()]
-        figure = new_figure(columns=2, height=1.6 + 0.3 * len(arms))
-        axes = figure.subplots(1, 1)
-        _draw_use(axes, evidence, arms)
-        figure.suptitle("\n".join(_heading(hypotheses[name]["claim"], verdict) for name, verdict in verdicts.items()))
+        figure = new_figure(columns=2, height=1.5 + 0.32 * rows)
+        for axes, (_, panel) in zip(figure.subplots(1, len(halves), squeeze=False)[0], halves, strict=True):
+            panel(axes, evidence)
+        lines = [
+            f"{_MARKS[verdict.outcome]} {name}  {hypotheses[name]['claim']}: {verdict.outcome}"
+            for name, verdict in verdicts.items()
+        ]
+        figure.suptitle("\n".join(line for text in lines for line in textwrap.wrap(text, 100)), x=0.01, ha="left")
         out.mkdir(parents=True, exist_ok=True)
         return save(figure, out / "figure")
 
 
-def _heading(claim: str, verdict: Verdict) -> str:
-    return "\n".join(textwrap.wrap(f"{claim}: {verdict.outcome.upper()}", 90))
-
-
-def _draw_use(axes: Axes, evidence: Evidence, arms: list[str]) -> None:
-    """A row per arm: accuracy on compositions of facts never composed in training, and on ordinary new ones."""
+def _draw_rows(axes: Axes, evidence: Evidence, part: str, split: str, metric: str) -> None:
+    """A row for each arm, the first on top: its mean over replicates with the interval, and each replicate faintly."""
+    arms = _arms(evidence, part)
     for y, arm in enumerate(reversed(arms)):
-        row = evidence.cell_rows(USE, arm).row(0, named=True)
-        ordinary = evidence.interval(USE, arm, "id", "accuracy")
-        assert ordinary is not None
-        axes.plot([ordinary.mean], [y], marker="|", color="0.55", markersize=9, linestyle="none")
-        interval = evidence.interval(USE, arm, USE_SPLIT, USE_METRIC)
+        row = evidence.cell_rows(part, arm).row(0, named=True)
+        values = evidence.values(part, arm, split, metric)
+        axes.plot(counted(values, values, worst=0.0), [y - 0.22] * len(values), "|", color="0.6", markersize=5)
+        interval = evidence.interval(part, arm, split, metric)
         assert interval is not None
         draw_interval(axes, y, interval, layers=row["layers"], loops=row["loops"], along="x")
+    names = [f"{arm}\n{_model(evidence, part, arm)}" for arm in reversed(arms)]
+    axes.set_yticks(range(len(arms)), names, fontsize=6.5)
+    axes.set_ylim(-0.7, len(arms) - 0.4)
+
+
+def _draw_storage(axes: Axes, evidence: Evidence) -> None:
+    """Bits per parameter of each arm against the ceiling of its own size."""
+    _draw_rows(axes, evidence, STORE, STORE_SPLIT, STORE_METRIC)
+    arms = _arms(evidence, STORE)
+    for y, arm in enumerate(reversed(arms)):
+        most = ceiling(evidence, STORE, arm)
+        axes.plot([most, most], [y - 0.35, y + 0.35], color="0.35", linestyle="--", linewidth=1)
+        if y == len(arms) - 1:
+            axes.text(most, y + 0.38, "R_max", color="0.35", fontsize=6.5, ha="center", va="bottom")
+    axes.set_xlim(left=0)
+    axes.set_xlabel("stored: bits per parameter")
+
+
+def _draw_use(axes: Axes, evidence: Evidence) -> None:
+    """Accuracy on compositions of facts never composed in training, against the best floor."""
+    _draw_rows(axes, evidence, USE, USE_SPLIT, USE_METRIC)
     floor = _floor(evidence, USE_SPLIT)
-    assert floor is not None
-    axes.axvline(floor.mean, linestyle=":", color="0.45", linewidth=1, zorder=0)
-    axes.text(floor.mean, len(arms) - 0.5, " floor", color="0.35", fontsize=6.5, va="bottom")
-    axes.set_yticks(
-        range(len(arms)), [f"{arm}\n{_model(_first(evidence, arm))}" for arm in reversed(arms)], fontsize=6.5
-    )
-    axes.set_ylim(-0.6, len(arms) - 0.2)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel(
-        "accuracy on two-hop questions, both facts new to composition and both recalled\n(grey tick: facts seen in composition)"
-    )
-
-
-def _first(evidence: Evidence, arm: str) -> dict[str, Any]:
-    return evidence.cell_rows(USE, arm).row(0, named=True)
+    if floor is not None:
+        draw_floor(axes, floor.mean, "floor", along="x")
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_xlabel("used: accuracy composing two recalled facts\nthat training never composed")

@@ -146,6 +146,7 @@ class Records(Task):
 
         - `people`: N, and `name_bits`: log2 N0, `value_bits`: log2 S0 = K C log2 D, per person: what a model that knows
           nothing pays for a name and for all values of a person.
+        - `attributes`: K.
         - `diversity_strings`: K D where D < T ** L, else 0, and `diversity_bits`: log2(T ** L / D) for each of them.
         - `ceiling_bits`: N log2(N0 / N) + N log2 S0 + K D log2(T ** L / D), the most that the measure can show
           (with p1 = ln N and p2 = p3 = 0; Def. 4.1 writes it per parameter).
@@ -164,6 +165,7 @@ class Records(Task):
             "people": self.people,
             "name_bits": name_bits,
             "value_bits": value_bits,
+            "attributes": self.attributes,
             "diversity_strings": strings,
             "diversity_bits": diversity_bits,
             "ceiling_bits": self.people * (name_bits - math.log2(self.people)) + known_bits + strings * diversity_bits,

@@ -106,7 +106,7 @@ def test_too_few_replicates_decide_nothing(n):
     for mean in (0.5, -0.5):
         verdict = USE.decide([advantages(mean, 0.0, n=n), advantages(mean, 0.0, n=8, partner="deep")])
         assert verdict.outcome == "undecided"
-        assert verdict.sentence == f"undecided: plain has {n} of 8 replicates"
+        assert verdict.sentence == f"undecided: {n} of 8 replicates against plain"
     assert STORAGE.decide([ratios(1.0, 0.0, n=4)]).outcome == "undecided"
 
 
