@@ -111,10 +111,11 @@ class Store:
         return None if cells.is_empty() else cells.row(0, named=True)["error"]
 
     def set_aside(self, cell: str) -> Path:
-        """Move the rows of a cell out of the way, so that it can be run again. Returns where they are now."""
-        rows = self.folder(cell) / "rows"
-        aside = rows.with_name(f"rows-set-aside-{uuid.uuid4().hex[:8]}")
-        rows.rename(aside)
+        """Move what a cell has published out of the way, so that it can be run again. Returns where it is now."""
+        folder = self.folder(cell)
+        published = folder / "rows" if self.status(cell) == "done" else folder / "failure.parquet"
+        aside = folder / f"{published.stem}-set-aside-{uuid.uuid4().hex[:8]}{published.suffix}"
+        published.rename(aside)
         return aside
 
     def read(self, cells: Collection[str] | None = None) -> Rows:

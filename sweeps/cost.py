@@ -8,9 +8,9 @@ from synthdata.batch import pack
 from synthdata.streams import BLOCK, Stream
 from synthdata.task import Task
 
-_STEP_SECONDS = 1.5e-3
-_BLOCK_SECONDS = 2.0e-3
-_FLOPS_PER_SECOND = 3.0e10
+_STEP_SECONDS = 1.0e-3
+_BLOCK_SECONDS = 1.0e-3
+_FLOPS_PER_SECOND = 5.0e10
 _CELL_SECONDS = 6.0
 """Measured on one core at the sizes of `quick`: start-up of a cell, a step, a block that a token passes, the rest."""
 

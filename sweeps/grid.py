@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from sweeps.config import check_key, composed, parse, unknown
 from sweeps.partners import PARTNERS, Match, solve
 
 SCALES = ("smoke", "quick", "lab", "paper")
-_GRID_KEYS = {"question", "hypotheses", "parts", "scales", "tuning"}
+_GRID_KEYS = {"question", "hypotheses", "parts", "scales"}
 _PART_KEYS = {"baseline", "arms"}
 _LIKE_KEYS = {"like", "set"}
 _SCALE_KEYS = {"about", "replicates", "parts"}
@@ -60,6 +60,18 @@ class Plan:
         """Distinct cells by id, in running order."""
         return {member.cell.id: member.cell for member in self.members}
 
+    def only(self, parts: Sequence[str] = (), arms: Sequence[str] = ()) -> "Plan":
+        """The members of these parts and arms; of all where none are named."""
+        for what, names, known in (
+            ("part", parts, {member.part for member in self.members}),
+            ("arm", arms, {member.arm for member in self.members}),
+        ):
+            for name in names:
+                if name not in known:
+                    raise unknown(f"{self.question} at scale {self.scale}: {what}", name, sorted(known))
+        chosen = [m for m in self.members if (not parts or m.part in parts) and (not arms or m.arm in arms)]
+        return dataclasses.replace(self, members=tuple(chosen))
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -78,10 +90,11 @@ class Grid:
         """
         text = _read(folder / "grid.yaml")
         where = str(folder / "grid.yaml")
-        _keys(text, _GRID_KEYS, where, required=True)
+        _keys(text, _GRID_KEYS | {"tuning"}, where, required=_GRID_KEYS)
         for name, part in text["parts"].items():
             alike = "like" in part
-            _keys(part, _LIKE_KEYS if alike else _PART_KEYS, f"{where}: parts.{name}", required=True)
+            keys = _LIKE_KEYS if alike else _PART_KEYS
+            _keys(part, keys, f"{where}: parts.{name}", required=keys)
             if alike and part["like"] not in text["parts"]:
                 raise unknown(f"{where}: parts.{name}.like", part["like"], text["parts"])
         for name, scale in text["scales"].items():
@@ -136,7 +149,7 @@ class Grid:
         base = composed([f"task={baseline['task']}"])
         for source in ({k: v for k, v in baseline.items() if k != "task"}, changes.get("set") or {}, overrides):
             base = assigned(base, source)
-        tuned = self.tuning.get(scale, {}).get(part, {})
+        tuned = self.tuning.get(scale, {}).get(part, {}).get("choices", {})
         found: list[tuple[str, str, Cell, Match | None]] = []
         for values in itertools.product(*axes.values()):
             point = dict(zip(axes, values, strict=True))
@@ -168,6 +181,8 @@ class Grid:
             raise unknown(f"{self.name}: arm {arm!r}: partner", change["partner"], PARTNERS)
         if change["of"] not in arms:
             raise unknown(f"{self.name}: arm {arm!r}: of", change["of"], arms)
+        if "partner" in (arms[change["of"]] or {}):
+            raise ValueError(f"{self.name}: arm {arm!r}: of is {change['of']!r}; it must not itself be a partner")
         looped, _ = self._arm_cell(arms, change["of"], base, {})
         partner, match = solve(change["partner"], looped)
         return Cell.from_config(assigned(partner.config(), own)), match
@@ -203,10 +218,10 @@ def _read(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in data.items()}
 
 
-def _keys(data: Mapping[str, Any], allowed: set[str], where: str, required: bool = False) -> None:
+def _keys(data: Mapping[str, Any], allowed: Set[str], where: str, required: Set[str] = frozenset()) -> None:
     for key in data:
         if key not in allowed:
             raise unknown(f"{where}: key", key, sorted(allowed))
-    for key in sorted(allowed) if required else ():
+    for key in sorted(required):
         if key not in data:
             raise ValueError(f"{where}: key {key!r} is missing")

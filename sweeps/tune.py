@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import polars as pl
+from omegaconf import OmegaConf
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -21,7 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 from results.store import Store
 from sweeps.cell import Cell, Seeds
 from sweeps.config import construct
-from sweeps.grid import Grid, Plan, assigned
+from sweeps.files import write_atomically
+from sweeps.grid import Grid, assigned
 
 WIDEN = 3.0
 """Factor by which a range grows on the side where a best value lies at its edge."""
@@ -58,7 +60,7 @@ class Search:
     metric: str
     worst: float
     minimize: bool = False
-    set: dict = dataclasses.field(default_factory=dict)
+    set: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high:
@@ -97,27 +99,32 @@ def search_of(grid: Grid, part: str) -> Search:
     return construct(Search, found, f"{grid.name}: tuning.{part}")
 
 
-def tune_part(grid: Grid, scale: str, part: str, store: Store, run: Callable[[Sequence[Cell]], object]) -> Tuned:
-    """Search the tuned value of every arm of a part, running cells through `run`.
+def tune_part(
+    grid: Grid,
+    scale: str,
+    part: str,
+    store: Store,
+    run: Callable[[Sequence[Cell]], object],
+    arms: Sequence[str] = (),
+) -> Tuned:
+    """Search the tuned value of every arm of a part (or of `arms` alone), running cells through `run`.
 
     Raises:
         ValueError: if a replicate of the scale uses the tuning world.
     """
     search = search_of(grid, part)
-    plan = dataclasses.replace(grid, tuning={}).expand(scale)
-    worlds = {m.cell.seeds.data_seed for m in plan.members if m.part == part}
-    if search.seed in worlds:
-        raise ValueError(
-            f"{grid.name}: tuning.{part}.seed is {search.seed}; a replicate of scale {scale} uses that world"
-        )
-    arms = _tuning_cells(grid, scale, part, search)
+    plan = dataclasses.replace(grid, tuning={}).expand(scale).only([part], arms)
+    if search.seed in {member.cell.seeds.data_seed for member in plan.members}:
+        raise ValueError(f"{grid.name}: tuning.{part}.seed is {search.seed}; a replicate of {scale} uses that world")
+    chosen = dict.fromkeys(member.arm for member in plan.members)
+    cells = {arm: _tuning_cell(grid, scale, part, arm, search) for arm in chosen}
+    folder = store.root / "tuning"
     studies = {
-        arm: _study(store.root / "tuning", f"{grid.name}/{scale}/{part}/{arm}/{c.id}", search)
-        for arm, c in arms.items()
+        arm: _study(folder, f"{grid.name}/{scale}/{part}/{arm}/{cell.id}", search) for arm, cell in cells.items()
     }
     low, high = search.low, search.high
     for widening in range(MOST_WIDENINGS + 1):
-        _complete(studies, arms, search, (low, high), search.trials * (widening + 1), store, run)
+        _complete(studies, cells, search, (low, high), search.trials * (widening + 1), store, run)
         choices = [_choice(arm, study, search, low, high) for arm, study in studies.items()]
         edges = [choice.value for choice in choices if not choice.inside]
         if not edges or widening == MOST_WIDENINGS:
@@ -128,15 +135,32 @@ def tune_part(grid: Grid, scale: str, part: str, store: Store, run: Callable[[Se
     raise AssertionError
 
 
-def _tuning_cells(grid: Grid, scale: str, part: str, search: Search) -> dict[str, Cell]:
-    """Each arm's cell in the tuning world, with the search's own changes in the baseline so that partners follow."""
+def write_choices(path: Path, scale: str, tuned: Tuned) -> None:
+    """Put the outcome into a `tuning.yaml`, in place of what it said of the same arms of this part at this scale."""
+    written = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+    assert isinstance(written, dict)
+    search = tuned.search
+    part = written.setdefault(scale, {}).setdefault(tuned.part, {})
+    part["search"] = {
+        **{key: getattr(search, key) for key in ("key", "split", "metric", "seed")},
+        **{"low": tuned.low, "high": tuned.high, "set": search.set},
+    }
+    for choice in tuned.choices:
+        part.setdefault("choices", {})[choice.arm] = {search.key: choice.value}
+        part.setdefault("trials", {})[choice.arm] = [list(trial) for trial in choice.trials]
+    head = "# Written by `looplm tune`: per arm the chosen value and every trial as [value, score].\n"
+    write_atomically(path, head + OmegaConf.to_yaml(written))
+
+
+def _tuning_cell(grid: Grid, scale: str, part: str, arm: str, search: Search) -> Cell:
+    """An arm's cell in the tuning world, with the search's own changes in the baseline so that partners follow."""
     rules = grid.text["scales"][scale]
     changes = dict(rules["parts"][part] or {})
-    changes |= {"set": {**(changes.get("set") or {}), **search.set}, "replicates": 1, "axes": {}}
+    changes |= {"set": {**(changes.get("set") or {}), **search.set}, "replicates": 1, "axes": {}, "arms": [arm]}
     text = {**grid.text, "scales": {**grid.text["scales"], scale: {**rules, "parts": {part: changes}}}}
-    plan: Plan = dataclasses.replace(grid, text=text, tuning={}).expand(scale)
+    (member,) = dataclasses.replace(grid, text=text, tuning={}).expand(scale).members
     seeds = Seeds(data_seed=search.seed, order_seed=search.seed, init_seed=search.seed)
-    return {member.arm: dataclasses.replace(member.cell, seeds=seeds) for member in plan.members}
+    return dataclasses.replace(member.cell, seeds=seeds)
 
 
 def _study(folder: Path, name: str, search: Search) -> optuna.Study:

@@ -1,13 +1,17 @@
 """`looplm train`, `plan`, `run` and `status`: one cell, or all cells of a question."""
 
 import enum
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from results.store import Store
+    from sweeps.cell import Cell
     from sweeps.grid import Plan
 
 Question = Annotated[str, typer.Argument(help="Name of a question, as in capacity_vs_manipulation.")]
@@ -48,6 +52,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel="A question")(plan)
     app.command(rich_help_panel="A question")(run)
     app.command(rich_help_panel="A question")(status)
+    app.command(rich_help_panel="A question")(tune)
 
 
 def open_store(runs: Path | None) -> "Store":
@@ -65,6 +70,15 @@ def expand(question: str, scale: str, overrides: list[str] | None = None) -> "Pl
     return grid(question).expand(scale, overrides or [])
 
 
+def set_damaged_aside(store: "Store", cells: Collection[str]) -> None:
+    """Move damaged rows of these cells out of the way and say so; their checkpoints are measured again."""
+    from experiments.cli.console import console
+
+    for damaged in store.read(cells).problems:
+        kept = store.set_aside(damaged.file.name)
+        console.print(f"[yellow]damaged rows set aside[/] as {kept}: {damaged.reason}", highlight=False)
+
+
 def train(
     overrides: Overrides = None,
     runs: Runs = None,
@@ -79,6 +93,7 @@ def train(
     from sweeps.run import Outcome, local_execution, run_cell
 
     cell, store = Cell.compose(overrides or []), open_store(runs)
+    set_damaged_aside(store, [cell.id])
     execution = local_execution(store, device.value, compiled.value)
     with one_cell(cell) as (on_progress, should_stop):
         outcome = run_cell(cell, store, execution, on_progress, should_stop, retry_failed=True)
@@ -115,6 +130,8 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one per core.", show_default=False)
     ] = None,
+    part: Annotated[list[str] | None, typer.Option(help="Only this part; may be repeated.", show_default=False)] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Only this arm; may be repeated.", show_default=False)] = None,
     retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
     device: DeviceOption = Device.CPU,
     compiled: Annotated[Compile, typer.Option("--compile", help="torch.compile: auto, on or off.")] = Compile.AUTO,
@@ -126,10 +143,8 @@ def run(
     from sweeps.local import run_local
     from sweeps.status import State
 
-    expanded, store = expand(question, scale, overrides), open_store(runs)
-    for damaged in store.read(expanded.cells).problems:
-        kept = store.set_aside(damaged.file.name)
-        console.print(f"[yellow]damaged rows set aside[/] ({damaged.reason}) in {kept}; the cell is measured again")
+    expanded, store = expand(question, scale, overrides).only(part or (), arm or ()), open_store(runs)
+    set_damaged_aside(store, expanded.cells)
     execution = {"device": device.value, "compile": compiled.value}
     with watching(expanded) as watch:
         found = run_local(list(expanded.cells.values()), store, execution, workers, retry_failed, watch)
@@ -156,3 +171,35 @@ def status(
         print_json(status_rows(expanded, found))
     else:
         console.print(status_table(expanded, found))
+
+
+def tune(
+    question: Question,
+    part: Annotated[str, typer.Option(help="The part to tune.")],
+    scale: Scale = "lab",
+    runs: Runs = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Only these arms; may be repeated.", show_default=False)] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one per core.", show_default=False)
+    ] = None,
+) -> None:
+    """Tune every arm of a part with equal trials, in a world of its own, and write the choices to tuning.yaml."""
+    from experiments.cli.console import console
+    from experiments.cli.tables import tuned_table
+    from experiments.questions import ROOT, grid
+    from sweeps.local import run_local
+    from sweeps.tune import tune_part, write_choices
+
+    store = open_store(runs)
+
+    def finish(cells: "Sequence[Cell]") -> None:
+        run_local(cells, store, {"device": "cpu", "compile": "auto"}, workers)
+
+    tuned = tune_part(grid(question), scale, part, store, finish, arm or ())
+    console.print(tuned_table(tuned))
+    path = ROOT / question / "tuning.yaml"
+    write_choices(path, scale, tuned)
+    console.print(f"written to {path}", highlight=False)
+    if not all(choice.inside for choice in tuned.choices):
+        console.print("[yellow]some best values still lie at the edge of the range[/]; widen it in grid.yaml")
+        raise typer.Exit(1)

@@ -1,7 +1,7 @@
 """Plans, states and results as tables in the terminal, and as plain rows for `--json`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.table import Table
@@ -10,6 +10,9 @@ from sweeps.cell import Cell
 from sweeps.cost import estimated_seconds, total_parameters, training_flops
 from sweeps.grid import Plan
 from sweeps.status import CellStatus, State, tally
+
+if TYPE_CHECKING:
+    from sweeps.tune import Tuned
 
 _COLOURS = {
     State.DONE: "green",
@@ -169,4 +172,23 @@ def cell_table(cell: Cell, records: pl.DataFrame) -> Table:
         table.add_row(
             split, n, *accuracies, value("accuracy_given_recall", cell.model.exits), value("floor/best", None)
         )
+    return table
+
+
+def tuned_table(tuned: "Tuned") -> Table:
+    """What a search chose for each arm, beside every value it tried."""
+    search = tuned.search
+    table = Table(
+        "arm",
+        search.key,
+        f"{search.metric} on {search.split}",
+        "inside",
+        "tried",
+        title=f"{tuned.part}: {search.key} in [{tuned.low:g}, {tuned.high:g}]",
+        title_justify="left",
+    )
+    for choice in tuned.choices:
+        tried = ", ".join(f"{value:.2g}: {score:.3f}" for value, score in choice.trials)
+        inside = "yes" if choice.inside else "[yellow]no[/]"
+        table.add_row(choice.arm, f"{choice.value:.3g}", f"{choice.score:.3f}", inside, tried)
     return table
