@@ -6,7 +6,6 @@ BIN := .venv/bin
 
 demo: venv
 	$(BIN)/looplm run capacity_vs_manipulation --scale quick
-	$(BIN)/looplm report capacity_vs_manipulation --scale quick
 
 test: venv lint
 	$(BIN)/pytest

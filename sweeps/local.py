@@ -71,7 +71,7 @@ def run_local(
     found = statuses(cells, store)
     watch(found)
     for process, log in zip(processes, logs, strict=True):
-        if process.returncode not in (0, 1):
+        if process.returncode != 0:
             raise RuntimeError(
                 f"a worker ended with exit code {process.returncode}: {_last_line(log)} (all of it: {log})"
             )

@@ -114,6 +114,7 @@ def draw(
             f"{_MARKS[verdict.outcome]} {name}  {hypotheses[name]['claim']}: {verdict.outcome}"
             for name, verdict in verdicts.items()
         ]
+        figure.supxlabel("mean over worlds with 95 % interval; ticks: single worlds", fontsize=6.5, color="0.35")
         figure.suptitle("\n".join(line for text in lines for line in textwrap.wrap(text, 100)), x=0.01, ha="left")
         out.mkdir(parents=True, exist_ok=True)
         return save(figure, out / "figure")
@@ -154,4 +155,4 @@ def _draw_use(axes: Axes, evidence: Evidence) -> None:
     if floor is not None:
         draw_floor(axes, floor.mean, "floor", along="x")
     axes.set_xlim(-0.03, 1.03)
-    axes.set_xlabel("used: accuracy composing two recalled facts\nthat training never composed")
+    axes.set_xlabel("used: accuracy composing recalled facts\nthat training never composed")
