@@ -36,7 +36,7 @@ def _check_seed(name: str, seed: int) -> None:
 def world(task: Task, data_seed: int) -> World:
     """The world of a data seed: which facts are true. Shared by every split and every order seed."""
     _check_seed("data_seed", data_seed)
-    return task.world(generator({"task": task.config(), "data_seed": data_seed, "draw": "world"}))
+    return task.world(generator({"task": task.world_config(), "data_seed": data_seed, "draw": "world"}))
 
 
 @lru_cache(maxsize=64)
@@ -118,5 +118,6 @@ def evaluation_set(task: Task, data_seed: int, split: str, limit: int) -> Exampl
         return Stream(task, data_seed, order_seed=0, split=split).examples(0, limit)
     if len(whole) <= limit or split == task.facts_split:
         return whole
-    chosen = generator({"task": task.config(), "data_seed": data_seed, "draw": "evaluation", "split": split})
+    identity = {"task": task.world_config(), "data_seed": data_seed, "draw": "evaluation", "split": split}
+    chosen = generator(identity)
     return whole.take(np.sort(chosen.choice(len(whole), size=limit, replace=False)))

@@ -120,6 +120,11 @@ class Task(ABC):
         """Name, version and parameters: what identifies the task in a hash and in a stored configuration."""
         return {"name": self.name, "version": self.version, **dataclasses.asdict(self)}
 
+    def world_config(self) -> dict[str, Any]:
+        """The part of `config` that the world and what is measured of it depend on: two tasks that agree in it have the
+        same facts and the same questions under one data seed, whatever else they do with them. By default all of it."""
+        return self.config()
+
 
 _REGISTRY: dict[str, type[Task]] = {}
 T = TypeVar("T", bound=type[Task])
