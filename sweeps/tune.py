@@ -48,7 +48,7 @@ class Search:
         metric: name of the metric in the records; larger is better unless `minimize`.
         minimize: whether smaller is better.
         worst: value that a diverged trial counts as.
-        set: changes for the search alone, as dotted keys (shorter budgets).
+        steps_share: length of a trial, as a share of the scale's own steps.
     """
 
     key: str
@@ -60,13 +60,15 @@ class Search:
     metric: str
     worst: float
     minimize: bool = False
-    set: dict[str, Any] = dataclasses.field(default_factory=dict)
+    steps_share: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high:
             raise ValueError(f"tuning.low is {self.low}; it must be above 0 and below tuning.high = {self.high}")
         if self.trials < 3:
             raise ValueError(f"tuning.trials is {self.trials}; it must be at least 3 for a best value inside the range")
+        if not 0 < self.steps_share <= 1:
+            raise ValueError(f"tuning.steps_share is {self.steps_share}; it must be above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,17 @@ def tune_part(
     store: Store,
     run: Callable[[Sequence[Cell]], object],
     arms: Sequence[str] = (),
+    trials: int | None = None,
 ) -> Tuned:
     """Search the tuned value of every arm of a part (or of `arms` alone), running cells through `run`.
+
+    `trials` replaces the grid's number of trials.
 
     Raises:
         ValueError: if a replicate of the scale uses the tuning world.
     """
     search = search_of(grid, part)
+    search = search if trials is None else dataclasses.replace(search, trials=trials)
     plan = dataclasses.replace(grid, tuning={}).expand(scale).only([part], arms)
     if search.seed in {member.cell.seeds.data_seed for member in plan.members}:
         raise ValueError(f"{grid.name}: tuning.{part}.seed is {search.seed}; a replicate of {scale} uses that world")
@@ -142,8 +148,8 @@ def write_choices(path: Path, scale: str, tuned: Tuned) -> None:
     search = tuned.search
     part = written.setdefault(scale, {}).setdefault(tuned.part, {})
     part["search"] = {
-        **{key: getattr(search, key) for key in ("key", "split", "metric", "seed")},
-        **{"low": tuned.low, "high": tuned.high, "set": search.set},
+        **{key: getattr(search, key) for key in ("key", "split", "metric", "seed", "steps_share")},
+        **{"low": tuned.low, "high": tuned.high},
     }
     for choice in tuned.choices:
         part.setdefault("choices", {})[choice.arm] = {search.key: choice.value}
@@ -153,14 +159,11 @@ def write_choices(path: Path, scale: str, tuned: Tuned) -> None:
 
 
 def _tuning_cell(grid: Grid, scale: str, part: str, arm: str, search: Search) -> Cell:
-    """An arm's cell in the tuning world, with the search's own changes in the baseline so that partners follow."""
-    rules = grid.text["scales"][scale]
-    changes = dict(rules["parts"][part] or {})
-    changes |= {"set": {**(changes.get("set") or {}), **search.set}, "replicates": 1, "axes": {}, "arms": [arm]}
-    text = {**grid.text, "scales": {**grid.text["scales"], scale: {**rules, "parts": {part: changes}}}}
-    (member,) = dataclasses.replace(grid, text=text, tuning={}).expand(scale).members
+    """An arm's cell in the tuning world, shortened; a partner's own number of steps shortens alike."""
+    (member, *_) = dataclasses.replace(grid, tuning={}).expand(scale).only([part], [arm]).members
+    steps = max(1, round(search.steps_share * member.cell.budget.steps))
     seeds = Seeds(data_seed=search.seed, order_seed=search.seed, init_seed=search.seed)
-    return dataclasses.replace(member.cell, seeds=seeds)
+    return dataclasses.replace(member.cell, seeds=seeds, budget=dataclasses.replace(member.cell.budget, steps=steps))
 
 
 def _study(folder: Path, name: str, search: Search) -> optuna.Study:

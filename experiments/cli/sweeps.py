@@ -179,6 +179,12 @@ def tune(
     scale: Scale = "lab",
     runs: Runs = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only these arms; may be repeated.", show_default=False)] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=3, help="Trials an arm; by default what the grid says.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; by default the question's tuning.yaml.", show_default=False)
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one per core.", show_default=False)
     ] = None,
@@ -195,9 +201,9 @@ def tune(
     def finish(cells: "Sequence[Cell]") -> None:
         run_local(cells, store, {"device": "cpu", "compile": "auto"}, workers)
 
-    tuned = tune_part(grid(question), scale, part, store, finish, arm or ())
+    tuned = tune_part(grid(question), scale, part, store, finish, arm or (), trials)
     console.print(tuned_table(tuned))
-    path = ROOT / question / "tuning.yaml"
+    path = out or ROOT / question / "tuning.yaml"
     write_choices(path, scale, tuned)
     console.print(f"written to {path}", highlight=False)
     if not all(choice.inside for choice in tuned.choices):
