@@ -21,7 +21,7 @@ import torch
 from omegaconf import OmegaConf
 
 from looplm.accounting import non_embedding_parameters, parameters, total_parameters
-from looplm.execution import CompileMode, DeviceName, Execution
+from looplm.execution import CompileMode, DeviceName, Execution, choose_backend
 from looplm.training import Fitted, Progress, fit
 from results.schema import json_text
 from results.store import Store
@@ -78,8 +78,13 @@ def run_cell(
     A cell that is done, or that somebody else runs, is left alone; a failed one too, unless `retry_failed`. What is
     wrong with the cell itself (it diverges, it raises) is published as a failure and returned as `Outcome.FAILED`;
     what is wrong with the machine (`OSError`: disk full, folder not writable) is raised and ends nothing.
+
+    Raises:
+        ValueError: if this machine lacks the device or the compiler that `execution` insists on.
     """
     cell = cell.canonical()
+    execution.torch_device()
+    choose_backend(execution, cell.budget.steps * cell.model.depth)
     status = store.status(cell.id)
     if status == "done" or (status == "failed" and not retry_failed):
         return Outcome.ALREADY

@@ -1,0 +1,131 @@
+"""What users see when they are wrong, and what never needs torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from experiments.cli.main import main
+
+QUESTION = "capacity_vs_manipulation"
+
+
+def looplm(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["looplm", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plan", "capacity_vs_manipulatio"], f"Did you mean '{QUESTION}'"),
+        (["plan", QUESTION, "--scale", "quik"], "Did you mean 'quick'"),
+        (["plan", QUESTION, "budget.stps=3"], "Did you mean 'steps'"),
+        (["plan", QUESTION, "objective.name=last"], "the grid of"),
+        (["run", QUESTION, "--scale", "smoke", "--arm", "plane"], "Did you mean 'plain'"),
+        (["train", "task=twohopp"], "Did you mean 'twohop'"),
+        (["train", "model.loops=0"], "model.loops is 0; it must be at least 1"),
+        (["train", "model.hidden_size=62"], "a multiple of 2 * model.heads = 4"),
+        (["train", "budget.context=2"], "needs at least 4"),
+        (["preview", "twohop", "--split", "tes"], "split 'tes' is not one of task 'twohop'"),
+        (["sample", "twohop", "entities=1", "--out", "x.parquet"], "entities is 1; it must be at least 2"),
+        (["tune", QUESTION, "--part", "storage"], "tuning.storage is missing"),
+        (["report", QUESTION, "--from", "nowhere"], "collection folder nowhere does not exist"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_code_2(
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("LOOPLM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    assert looplm(monkeypatch, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("looplm: error: ")
+    assert error.count("\n") == 1
+    assert said in error
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_an_unwritable_runs_folder_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "runs").write_text("a file, not a folder")
+    monkeypatch.setenv("LOOPLM_RUNS", str(tmp_path / "runs"))
+    assert looplm(monkeypatch, "train", "budget.steps=1") == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "runs") in error
+    assert error.count("\n") == 1
+
+
+def test_insisting_on_compilation_without_a_compiler_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert looplm(monkeypatch, "train", "budget.steps=1", "--compile", "on", "--runs", str(tmp_path / "runs")) == 2
+    assert "no C++ compiler is found" in capsys.readouterr().err
+
+
+def test_what_the_command_line_does_without_torch(tmp_path: Path) -> None:
+    code = """
+import sys
+from experiments.cli.main import main
+for arguments in (["--help"], ["plan", Q, "--scale", "smoke"], ["status", Q, "--scale", "smoke"],
+                  ["report", Q, "--from", F, "--out", O], ["tasks"]):
+    sys.argv = ["looplm", *arguments]
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code, arguments
+    for heavy in ("torch", "lightning", "optuna"):
+        assert heavy not in sys.modules, (arguments, heavy)
+"""
+    reference = Path(__file__).resolve().parents[2] / "results" / "reference" / "quick-cpu"
+    names = f"Q, F, O = {QUESTION!r}, {str(reference)!r}, {str(tmp_path)!r}\n"
+    done = subprocess.run([sys.executable, "-c", names + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_plan_as_data_adds_up(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert looplm(monkeypatch, "plan", QUESTION, "--scale", "lab", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    cells = {cell: row for row in plan["rows"] for cell in row["cells"]}
+    assert plan["cells"] == len(cells)
+    assert plan["train_flops"] == pytest.approx(sum(row["train_flops"] for row in cells.values()), rel=1e-3)
+    arms = {row["arm"]: row for row in plan["rows"] if row["part"] == "manipulation"}
+    assert arms["plain"]["parameters"] == arms["looped"]["parameters"] == 51_137
+    assert all(abs(row["residual"]) < 0.01 for row in plan["rows"] if row["residual"] is not None)
+
+
+def test_status_as_data_counts_every_cell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert looplm(monkeypatch, "status", QUESTION, "--scale", "smoke", "--runs", str(tmp_path), "--json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["counts"]["missing"] == len(status["cells"]) == sum(status["counts"].values())
+
+
+def test_a_sample_is_what_the_stream_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from synthdata.streams import Stream
+    from synthdata.tasks.addition import Addition
+
+    out = tmp_path / "sample.parquet"
+    arguments = ["addition", "operands=3", "--split", "test", "--count", "50", "--seed", "9", "--out", str(out)]
+    assert looplm(monkeypatch, "sample", *arguments) == 0
+    frame = pl.read_parquet(out)
+    examples = Stream(Addition(operands=3), 0, 9, "test").examples(0, 50)
+    assert frame.schema == {"tokens": pl.List(pl.Int64), "answer": pl.List(pl.Int64), "difficulty": pl.Int64}
+    assert frame["difficulty"].to_list() == examples.difficulty_N.tolist()
+    for n, (tokens, answer) in enumerate(frame.select("tokens", "answer").iter_rows()):
+        assert tokens == examples.prompt(n) + examples.answer(n)
+        assert answer == examples.answer(n)
