@@ -3,6 +3,7 @@
 Shapes in names: F = fact, Q = question, H = hop, N = example, G = place in a row before gaps are closed.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,24 @@ class Chains:
     answer_F: npt.NDArray[np.int32]
     fact_QH: npt.NDArray[np.int32]
     questions: dict[str, npt.NDArray[np.int64]]
+
+
+def chains(
+    slots: int,
+    relation_F: npt.NDArray[np.int32],
+    answer_F: npt.NDArray[np.int32],
+    asked: Mapping[str, npt.NDArray[np.integer]],
+) -> Chains:
+    """A world that has every fact as a question (split `facts`, numbered as the facts are), then those of `asked`: the
+    facts [Q, H] that the questions of each split go through."""
+    hops = max(fact_QH.shape[1] for fact_QH in asked.values())
+    fact_FH = np.full((len(answer_F), hops), NO_PART, dtype=np.int32)
+    fact_FH[:, 0] = np.arange(len(answer_F))
+    parts = {"facts": fact_FH, **asked}
+    ends = np.cumsum([len(fact_QH) for fact_QH in parts.values()])
+    questions = {split: np.arange(end - len(parts[split]), end) for split, end in zip(parts, ends, strict=True)}
+    fact_QH = np.concatenate(list(parts.values()), dtype=np.int32)
+    return Chains(slots, relation_F, answer_F, fact_QH, questions)
 
 
 def follow(

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from synthdata.chains import ChainOfThought, Chains, Wording, ask, follow, spelled
-from synthdata.examples import NO_PART, Examples
+from synthdata.chains import ChainOfThought, Chains, Wording, ask, chains, follow, spelled
+from synthdata.examples import Examples
 from synthdata.layout import Trained
 from synthdata.task import Task, register, require
 from synthdata.vocabulary import SPECIALS, Vocabulary, numbered
@@ -134,20 +135,15 @@ class MultiHop(Task):
         next_layer_E = (np.arange(askable) // self._width + 1) * self._width
         answer_F = (next_layer_E[:, None] + choice_EW[:, : self.relations]).astype(np.int32).ravel()
         order_Q = rng.permutation(self.questions)
-        number_Q = np.concatenate([order_Q[: self.training_questions], order_Q[-self.test_questions :]])
-
-        facts = len(answer_F)
-        fact_QH = np.full((facts + len(number_Q), self.hops), NO_PART, dtype=np.int32)
-        fact_QH[:facts, 0] = np.arange(facts)
-        fact_QH[facts:] = follow(answer_F, self.relations, *spelled(number_Q, self.relations, self.hops))
-        first_test = facts + self.training_questions
-        questions = {
-            "facts": np.arange(facts),
-            "seen": np.arange(facts, first_test),
-            "test": np.arange(first_test, len(fact_QH)),
+        asked = {
+            split: follow(answer_F, self.relations, *spelled(number_Q, self.relations, self.hops))
+            for split, number_Q in (
+                ("seen", order_Q[: self.training_questions]),
+                ("test", order_Q[-self.test_questions :]),
+            )
         }
         relation_F = np.tile(np.arange(self.relations, dtype=np.int32), askable)
-        return Chains(self.relations, relation_F, answer_F, fact_QH, questions)
+        return chains(self.relations, relation_F, answer_F, asked)
 
     def pool(self, world: Chains, split: str) -> Examples | None:
         """Every question of an evaluated split; `train`, a mixture of two of them, is drawn."""
@@ -171,7 +167,7 @@ class MultiHop(Task):
             "fact_bits": askable * ways / math.log(2),
         }
 
-    def _ask(self, world: Chains, question_N: np.ndarray) -> Examples:
+    def _ask(self, world: Chains, question_N: npt.NDArray[np.integer]) -> Examples:
         first = len(SPECIALS)
         relation, words = first + self.entities, first + self.entities + self.relations
         spoken = tuple(range(words, words + len(WORDS))) if self.form == "sentence" else None
