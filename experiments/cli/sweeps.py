@@ -84,14 +84,18 @@ def train(
     runs: Runs = None,
     device: DeviceOption = Device.CPU,
     compiled: Annotated[Compile, typer.Option("--compile", help="torch.compile: auto, on or off.")] = Compile.AUTO,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; small models are fastest on one.")] = 1,
 ) -> None:
     """Train one cell and measure it; trained before, it is only shown. Ctrl-C keeps a checkpoint, and it carries on."""
+    import torch
+
     from experiments.cli.console import console
     from experiments.cli.live import one_cell
     from experiments.cli.tables import cell_table
     from sweeps.cell import Cell
     from sweeps.run import Outcome, local_execution, run_cell
 
+    torch.set_num_threads(threads)
     cell, store = Cell.compose(overrides or []), open_store(runs)
     set_damaged_aside(store, [cell.id])
     execution = local_execution(store, device.value, compiled.value)

@@ -129,3 +129,22 @@ def test_a_sample_is_what_the_stream_gives(monkeypatch: pytest.MonkeyPatch, tmp_
     for n, (tokens, answer) in enumerate(frame.select("tokens", "answer").iter_rows()):
         assert tokens == examples.prompt(n) + examples.answer(n)
         assert answer == examples.answer(n)
+
+
+def test_damaged_rows_are_set_aside_and_measured_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("experiments.cli.console.console.width", 150)
+    tiny = ["task.entities=12", "task.relations=3", "model.hidden_size=16", "budget.steps=2", "budget.batch_size=32"]
+    arguments = ["train", *tiny, "--compile", "off", "--runs", str(tmp_path)]
+    assert looplm(monkeypatch, *arguments) == 0
+    table = capsys.readouterr().out.splitlines()[-12:]
+    (rows,) = tmp_path.glob("cells/*/rows/cell.parquet")
+    whole = rows.read_bytes()
+    rows.write_bytes(whole[: len(whole) // 2])
+    assert looplm(monkeypatch, *arguments) == 0
+    again = capsys.readouterr().out
+    assert "damaged rows set aside" in again
+    assert again.splitlines()[-12:] == table
+    (aside,) = tmp_path.glob("cells/*/rows-set-aside-*/cell.parquet")
+    assert aside.read_bytes() == whole[: len(whole) // 2]
