@@ -31,8 +31,8 @@ class Execution:
             is long enough; `on` insists.
         checkpoint_every_seconds: least time between two checkpoints (one is always written at the end).
         chunk_steps: optimiser steps between two looks at progress, clock and `should_stop`.
-        cache_folder: where compiled code is kept for the next process, unless $TORCHINDUCTOR_CACHE_DIR says; by default
-            torch's own choice, a temporary folder.
+        cache_folder: where compiled code is kept for the next process; by default $TORCHINDUCTOR_CACHE_DIR, else torch's
+            own choice, a temporary folder.
     """
 
     device: DeviceName = "cpu"
@@ -95,7 +95,7 @@ def choose_backend(execution: Execution, steps: int) -> Backend:
 def compile_segments(model: LoopLM, cache_folder: str | Path | None) -> None:
     """Compile what lies between two exits, once for all loops; the loop itself stays in Python."""
     if cache_folder is not None:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder))
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder)
     compiler = find_compiler()
     assert compiler is not None, "choose_backend says `compile` only where there is a compiler"
     options: dict[str, Any] = {"cpp.cxx": (compiler,)}

@@ -84,7 +84,6 @@ class LoopTraining(pl.LightningModule):
             norm = nn.utils.clip_grad_norm_(parameters, self.optimizer.clip)
             optimizer.step()
             optimizer.zero_grad()
-            torch.clear_autocast_cache()  # it holds low-precision copies of the weights as they were before this step
             health.append(torch.stack([loss.detach(), norm]))
         health_S2 = torch.stack(health)
         healthy_S = health_S2.isfinite().all(1).tolist()

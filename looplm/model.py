@@ -64,8 +64,17 @@ def rotary(positions: int, head_size: int, base: float, dtype: torch.dtype, devi
         return Rotary(cos_S1K.to(device, dtype), sin_S1K.to(device, dtype))
 
 
-def _linear(inputs: int, outputs: int, bias: bool = False) -> nn.Linear:
-    return nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
+class Linear(nn.Module):
+    """x W^T (+ b), with weights that wait for `LoopLM` to draw them."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
+        return F.linear(x, self.weight, self.bias)
 
 
 class Attention(nn.Module):
@@ -74,8 +83,8 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.query_key_value = _linear(config.hidden_size, 3 * config.hidden_size)
-        self.output = _linear(config.hidden_size, config.hidden_size)
+        self.query_key_value = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.output = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x_BSD: Tensor, angles: Rotary, mask_B1SS: Tensor | None) -> Tensor:
         """(B, S, D) -> (B, S, D); without a mask, causal within the row."""
@@ -99,8 +108,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_up = _linear(config.hidden_size, 2 * config.feedforward_size)
-        self.down = _linear(config.feedforward_size, config.hidden_size)
+        self.gate_up = Linear(config.hidden_size, 2 * config.feedforward_size)
+        self.down = Linear(config.feedforward_size, config.hidden_size)
 
     def forward(self, x_BSD: Tensor) -> Tensor:
         """(B, S, D) -> (B, S, D)."""
@@ -162,11 +171,11 @@ class LoopLM(nn.Module):
             raise ValueError(f"vocab_size is {vocab_size}; it must be at least 1")
         self.config = config
         self.vocab_size = vocab_size
-        self.embedding = nn.utils.skip_init(nn.Embedding, vocab_size, config.hidden_size)
+        self.embedding = nn.Embedding.from_pretrained(torch.empty(vocab_size, config.hidden_size), freeze=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_epsilon)
-        self.gate = _linear(config.hidden_size, 1, bias=True)
-        self.head = None if config.tied_embeddings else _linear(config.hidden_size, vocab_size)
+        self.gate = Linear(config.hidden_size, 1, bias=True)
+        self.head = None if config.tied_embeddings else Linear(config.hidden_size, vocab_size)
         self.run_segment: Callable[..., Tensor] = run_segment
         self._initialise(init_seed)
 
@@ -177,7 +186,6 @@ class LoopLM(nn.Module):
                 digest = hashlib.blake2b(f"{init_seed}/{name}".encode(), digest_size=4).digest()
                 generator = torch.Generator().manual_seed(int.from_bytes(digest))
                 parameter.normal_(0.0, self.config.init_std, generator=generator)
-        self.gate.bias.zero_()
 
     @property
     def head_VD(self) -> Tensor:

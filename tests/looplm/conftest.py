@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig
 from looplm.training import Execution, Fitted, fit
@@ -12,11 +11,6 @@ from synthdata.streams import Stream
 from synthdata.tasks.twohop import TwoHop
 
 TASK = TwoHop(entities=6, relations=2)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

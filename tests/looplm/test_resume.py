@@ -79,6 +79,7 @@ def test_chunks_do_not_matter(train: Train, tmp_path: Path, uninterrupted: dict[
 
 
 def test_chunks_do_not_matter_under_autocast(train: Train, tmp_path: Path) -> None:
+    """A chunk runs under one autocast, whose cache of cast weights would go stale after the first of its steps."""
     weights = []
     for chunk_steps in (1, 10):
         folder = tmp_path / str(chunk_steps)
