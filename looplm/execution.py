@@ -31,8 +31,8 @@ class Execution:
             is long enough; `on` insists.
         checkpoint_every_seconds: least time between two checkpoints (one is always written at the end).
         chunk_steps: optimiser steps between two looks at progress, clock and `should_stop`.
-        cache_folder: where compiled code is kept for the next process; by default $TORCHINDUCTOR_CACHE_DIR, else torch's
-            own choice, a temporary folder.
+        cache_folder: where compiled code is kept for the next process; by default $TORCHINDUCTOR_CACHE_DIR, else a
+            temporary folder of torch's choice.
     """
 
     device: DeviceName = "cpu"

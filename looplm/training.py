@@ -117,8 +117,8 @@ class _AfterChunk(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         module, now, step = self._module, time.monotonic(), trainer.global_step
-        module.seconds += now - self._began
         elapsed = now - self._began
+        module.seconds += elapsed
         tokens_per_second = (module.tokens - self._tokens) / elapsed
         steps_per_second = (step - self._first) / elapsed
         self._on_progress(Progress(step, module.steps, module.chunk_loss, tokens_per_second, steps_per_second))
