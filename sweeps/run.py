@@ -102,13 +102,13 @@ def run_cell(
             fitted = _fit(cell, folder, execution, report, should_stop)
             if not fitted.finished:
                 return Outcome.STOPPED
-            row = _row(cell, fitted, execution)
+            row = cell_row(cell, fitted, execution)
             records = measure(cell, fitted.model)
         except OSError:
             raise
         except Exception as error:
             write_atomically(folder / "traceback.txt", traceback.format_exc())
-            failure = _row(cell, None, execution) | {"status": "failed", "error": _last_line(error)}
+            failure = cell_row(cell, None, execution) | {"status": "failed", "error": _last_line(error)}
             if claim.held():
                 store.publish_failure(failure)
             return Outcome.FAILED
@@ -159,7 +159,7 @@ class _Reporter:
             self._written = time.monotonic()
 
 
-def _row(cell: Cell, fitted: Fitted | None, execution: Execution) -> dict[str, Any]:
+def cell_row(cell: Cell, fitted: Fitted | None, execution: Execution) -> dict[str, Any]:
     """The cell's row of the `cells` table."""
     flops = training_flops_by_group(cell)
     return {
