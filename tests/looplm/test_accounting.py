@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -85,3 +89,10 @@ def test_loops_and_exits_cost_what_they_run() -> None:
     assert evaluation_flops(ModelConfig(loops=4), 57, rows=8, context=4, scored_positions=8) == {
         group: count // 30 for group, count in flops("entropy", loops=4).items()
     }
+
+
+def test_configuration_and_accounting_need_no_torch() -> None:
+    code = (
+        "import sys, looplm.config, looplm.accounting; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
