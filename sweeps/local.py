@@ -14,6 +14,7 @@ from results.store import Store
 from sweeps.cell import Cell
 from sweeps.files import write_atomically
 from sweeps.status import CellStatus, State, statuses
+from sweeps.worker import NOTICE
 
 POLL_SECONDS = 0.5
 
@@ -25,6 +26,7 @@ def run_local(
     workers: int | None = None,
     retry_failed: bool = False,
     watch: Callable[[list[CellStatus]], None] = lambda found: None,
+    notify: Callable[[str], None] = lambda notice: None,
 ) -> list[CellStatus]:
     """Run what is not done yet and return where every cell stands in the end.
 
@@ -37,6 +39,7 @@ def run_local(
         workers: processes; by default one per core, and never more than there is work.
         retry_failed: whether cells that failed before are tried again.
         watch: called with the state of every cell twice a second.
+        notify: called once for each different thing that the workers want the user to know.
 
     Raises:
         RuntimeError: if a worker died of something that is not a cell's own failure (its output is in the message).
@@ -70,6 +73,9 @@ def run_local(
         listing.unlink()
     found = statuses(cells, store)
     watch(found)
+    lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
+    for notice in sorted({line.removeprefix(NOTICE) for line in lines if line.startswith(NOTICE)}):
+        notify(notice)
     for process, log in zip(processes, logs, strict=True):
         if process.returncode != 0:
             raise RuntimeError(

@@ -71,6 +71,7 @@ def run_cell(
     execution: Execution,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    notify: Callable[[str], None] = lambda notice: None,
     retry_failed: bool = False,
 ) -> Outcome:
     """Train, measure and publish one cell, or carry on where an earlier attempt stopped.
@@ -84,7 +85,7 @@ def run_cell(
     """
     cell = cell.canonical()
     execution.torch_device()
-    choose_backend(execution, cell.budget.steps * cell.model.depth)
+    choose_backend(execution, cell.budget.steps)
     status = store.status(cell.id)
     if status == "done" or (status == "failed" and not retry_failed):
         return Outcome.ALREADY
@@ -100,6 +101,8 @@ def run_cell(
         report = _Reporter(folder / "progress.json", on_progress)
         try:
             fitted = _fit(cell, folder, execution, report, should_stop)
+            for notice in fitted.notices:
+                notify(notice)
             if not fitted.finished:
                 return Outcome.STOPPED
             row = cell_row(cell, fitted, execution)

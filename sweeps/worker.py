@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 EXIT_STOPPED = 130
+NOTICE = "notice: "
+"""What a line of output begins with that the user should see."""
 
 
 def main(arguments: list[str]) -> int:
@@ -41,6 +43,7 @@ def main(arguments: list[str]) -> int:
             store,
             local_execution(store, **listing["execution"]),
             should_stop=lambda: stopping or os.getppid() != parent,
+            notify=lambda notice: print(f"{NOTICE}{notice}", flush=True),
             retry_failed=listing["retry_failed"],
         )
         if stopping or outcome is Outcome.STOPPED:

@@ -70,6 +70,13 @@ def expand(question: str, scale: str, overrides: list[str] | None = None) -> "Pl
     return grid(question).expand(scale, overrides or [])
 
 
+def say(notice: str) -> None:
+    """Print what a training wants the user to know."""
+    from experiments.cli.console import console
+
+    console.print(f"[yellow]note[/]: {notice}", highlight=False)
+
+
 def set_damaged_aside(store: "Store", cells: Collection[str]) -> None:
     """Move damaged rows of these cells out of the way and say so; their checkpoints are measured again."""
     from experiments.cli.console import console
@@ -100,7 +107,7 @@ def train(
     set_damaged_aside(store, [cell.id])
     execution = local_execution(store, device.value, compiled.value)
     with one_cell(cell) as (on_progress, should_stop):
-        outcome = run_cell(cell, store, execution, on_progress, should_stop, retry_failed=True)
+        outcome = run_cell(cell, store, execution, on_progress, should_stop, say, retry_failed=True)
     if outcome is Outcome.STOPPED:
         raise KeyboardInterrupt
     if outcome is Outcome.CLAIMED:
@@ -151,7 +158,7 @@ def run(
     set_damaged_aside(store, expanded.cells)
     execution = {"device": device.value, "compile": compiled.value}
     with watching(expanded) as watch:
-        found = run_local(list(expanded.cells.values()), store, execution, workers, retry_failed, watch)
+        found = run_local(list(expanded.cells.values()), store, execution, workers, retry_failed, watch, say)
     present(expanded, store)
     failed = [status for status in found if status.state is State.FAILED]
     if failed:
@@ -203,7 +210,7 @@ def tune(
     store = open_store(runs)
 
     def finish(cells: "Sequence[Cell]") -> None:
-        run_local(cells, store, {"device": "cpu", "compile": "auto"}, workers)
+        run_local(cells, store, {"device": "cpu", "compile": "auto"}, workers, notify=say)
 
     tuned = tune_part(grid(question), scale, part, store, finish, arm or (), trials)
     console.print(tuned_table(tuned))

@@ -148,3 +148,13 @@ def test_damaged_rows_are_set_aside_and_measured_again(
     assert again.splitlines()[-12:] == table
     (aside,) = tmp_path.glob("cells/*/rows-set-aside-*/cell.parquet")
     assert aside.read_bytes() == whole[: len(whole) // 2]
+
+
+def test_without_a_compiler_it_runs_eager_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    tiny = ["task.entities=12", "task.relations=3", "model.hidden_size=16", "budget.steps=2", "budget.batch_size=32"]
+    assert looplm(monkeypatch, "train", *tiny, "--runs", str(tmp_path / "runs")) == 0
+    assert capsys.readouterr().out.count("no C++ compiler found") == 1

@@ -1,4 +1,4 @@
-"""Tuning on planted scores: the optimum is found inside the range, an edge widens it for all, a failure is the worst."""
+"""Tuning on planted scores: the optimum is found, an edge widens the range for all arms, a failure is the worst."""
 
 import copy
 import math
