@@ -1,7 +1,7 @@
 """Tuning: the same number of trials for every arm, in a world and on a split that no report reads.
 
 Each arm has an Optuna study in a journal file; a trial is an ordinary cell, so that an interrupted search carries on.
-A best value at the edge of the range widens the range, and adds as many trials, for all arms.
+A best value at the edge of the range widens the range, and adds half as many trials, for all arms.
 """
 
 import dataclasses
@@ -130,7 +130,7 @@ def tune_part(
     }
     low, high = search.low, search.high
     for widening in range(MOST_WIDENINGS + 1):
-        _complete(studies, cells, search, (low, high), search.trials * (widening + 1), store, run)
+        _complete(studies, cells, search, (low, high), search.trials + widening * (search.trials // 2), store, run)
         choices = [_choice(arm, study, search, low, high) for arm, study in studies.items()]
         edges = [choice.value for choice in choices if not choice.inside]
         if not edges or widening == MOST_WIDENINGS:
