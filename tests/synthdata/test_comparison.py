@@ -66,7 +66,7 @@ def test_splits_by_entities_and_by_pairs() -> None:
 
 
 def test_counts_of_the_source() -> None:
-    """Of each of its attributes 900 facts are ID; at phi 7.2 6,480 comparisons are trained; tests are capped at 3,000."""
+    """Of each of its attributes 900 facts are ID; at phi 7.2 6,480 comparisons are trained; tests are capped."""
     task = Comparison(entities=1000, attributes=4, values=20, phi=7.2)
     assert {split: len(questions) for split, questions in world(task, 0).questions.items()} == {
         "seen": 4 * 6_480,
