@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from looplm.model import LoopLM, run_segment
 
 DeviceName = Literal["cpu", "cuda"]
 CompileMode = Literal["auto", "on", "off"]
+LoggerName = Literal["none", "tensorboard", "wandb"]
 
 COMPILE_FROM_STEPS = 500
 """Optimiser steps from which `auto` compiles; fewer do not earn the compilation back, even from a warm cache.
@@ -33,6 +35,8 @@ class Execution:
         chunk_steps: optimiser steps between two looks at progress, clock and `should_stop`.
         cache_folder: where compiled code is kept for the next process; by default $TORCHINDUCTOR_CACHE_DIR, else a
             temporary folder of torch's choice.
+        logger: where Lightning writes loss, learning rate and tokens per second of every chunk, in the training's
+            folder (`wandb` offline unless $WANDB_MODE says otherwise). The extra `[loggers]` installs both.
     """
 
     device: DeviceName = "cpu"
@@ -40,9 +44,11 @@ class Execution:
     checkpoint_every_seconds: float = 60.0
     chunk_steps: int = 20
     cache_folder: str | Path | None = None
+    logger: LoggerName = "none"
 
     def __post_init__(self) -> None:
-        for field, names in (("device", get_args(DeviceName)), ("compile", get_args(CompileMode))):
+        choices = {"device": DeviceName, "compile": CompileMode, "logger": LoggerName}
+        for field, names in ((field, get_args(kind)) for field, kind in choices.items()):
             if getattr(self, field) not in names:
                 raise ValueError(f"execution.{field} is {getattr(self, field)!r}; it must be {' | '.join(names)}")
         if self.checkpoint_every_seconds < 0:
@@ -57,6 +63,25 @@ class Execution:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("execution.device is 'cuda'; torch finds no CUDA device here, so it must be 'cpu'")
         return torch.device(self.device)
+
+
+def open_logger(execution: Execution, folder: Path) -> Logger | None:
+    """Lightning's logger for a training in `folder`, or None.
+
+    Raises:
+        ValueError: if its package is not installed.
+    """
+    if execution.logger == "none":
+        return None
+    try:
+        if execution.logger == "tensorboard":
+            return TensorBoardLogger(save_dir=folder, name="", version="tensorboard")
+        return WandbLogger(save_dir=folder, name=folder.name, offline=os.environ.get("WANDB_MODE") != "online")
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"execution.logger is {execution.logger!r} but that package is not installed; it must be 'none', or "
+            "`pip install -e '.[loggers]'` be run"
+        ) from None
 
 
 class Backend(NamedTuple):

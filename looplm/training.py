@@ -21,7 +21,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from looplm import NUMERICS, checkpoint
 from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, Precision
-from looplm.execution import Execution, choose_backend, compile_segments
+from looplm.execution import Execution, choose_backend, compile_segments, open_logger
 from looplm.lightning_module import LoopTraining
 from looplm.model import LoopLM
 from looplm.steps import StepData
@@ -122,6 +122,10 @@ class _AfterChunk(pl.Callback):
         tokens_per_second = (module.tokens - self._tokens) / elapsed
         steps_per_second = (step - self._first) / elapsed
         self._on_progress(Progress(step, module.steps, module.chunk_loss, tokens_per_second, steps_per_second))
+        if trainer.logger is not None:
+            lr = module.optimizer.lr_at(step - 1, module.steps)
+            numbers = {"loss": module.chunk_loss, "lr": lr, "tokens_per_second": tokens_per_second}
+            trainer.logger.log_metrics(numbers, step)
         finished = step == module.steps
         trainer.should_stop = not finished and self._should_stop()
         if finished or trainer.should_stop or now - self._written >= self._every_seconds:
@@ -249,7 +253,8 @@ def fit(
                 devices=1,
                 precision=precision,
                 max_epochs=1,
-                logger=False,
+                logger=open_logger(execution, folder) or False,
+                log_every_n_steps=1,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,

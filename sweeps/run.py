@@ -21,7 +21,7 @@ import torch
 from omegaconf import OmegaConf
 
 from looplm.accounting import non_embedding_parameters, parameters, total_parameters
-from looplm.execution import CompileMode, DeviceName, Execution, choose_backend
+from looplm.execution import CompileMode, DeviceName, Execution, LoggerName, choose_backend
 from looplm.training import Fitted, Progress, fit
 from results.schema import json_text
 from results.store import Store
@@ -47,9 +47,11 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-def local_execution(store: Store, device: DeviceName = "cpu", compile: CompileMode = "auto") -> Execution:
+def local_execution(
+    store: Store, device: DeviceName = "cpu", compile: CompileMode = "auto", logger: LoggerName = "none"
+) -> Execution:
     """How cells of a store run: compiled code is kept beside them, for every worker and the next sitting."""
-    return Execution(device=device, compile=compile, cache_folder=store.root / "cache" / "compile")
+    return Execution(device=device, compile=compile, cache_folder=store.root / "cache" / "compile", logger=logger)
 
 
 def batch_at(cell: Cell) -> Callable[[int], Batch]:

@@ -40,9 +40,20 @@ class Compile(enum.StrEnum):
     OFF = "off"
 
 
+class Logger(enum.StrEnum):
+    """Where the numbers of a training go besides the live view."""
+
+    NONE = "none"
+    TENSORBOARD = "tensorboard"
+    WANDB = "wandb"
+
+
+LoggerOption = Annotated[
+    Logger, typer.Option(help="Also log to TensorBoard or W&B, in each cell's folder (extra [loggers]).")
+]
 DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
 CompileOption = Annotated[
-    Compile, typer.Option(help="torch.compile: on, off, or auto (where a C++ compiler is found and it pays).")
+    Compile, typer.Option("--compile", help="torch.compile: on, off, or auto (where it can and where it pays).")
 ]
 
 
@@ -90,7 +101,8 @@ def train(
     overrides: Overrides = None,
     runs: Runs = None,
     device: DeviceOption = Device.CPU,
-    compiled: Annotated[Compile, typer.Option("--compile", help="torch.compile: auto, on or off.")] = Compile.AUTO,
+    compiled: CompileOption = Compile.AUTO,
+    logger: LoggerOption = Logger.NONE,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; small models are fastest on one.")] = 1,
 ) -> None:
     """Train one cell and measure it; trained before, it is only shown. Ctrl-C keeps a checkpoint, and it carries on."""
@@ -105,7 +117,7 @@ def train(
     torch.set_num_threads(threads)
     cell, store = Cell.compose(overrides or []), open_store(runs)
     set_damaged_aside(store, [cell.id])
-    execution = local_execution(store, device.value, compiled.value)
+    execution = local_execution(store, device.value, compiled.value, logger.value)
     with one_cell(cell) as (on_progress, should_stop):
         outcome = run_cell(cell, store, execution, on_progress, should_stop, say, retry_failed=True)
     if outcome is Outcome.STOPPED:
@@ -145,7 +157,8 @@ def run(
     arm: Annotated[list[str] | None, typer.Option(help="Only this arm; may be repeated.", show_default=False)] = None,
     retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
     device: DeviceOption = Device.CPU,
-    compiled: Annotated[Compile, typer.Option("--compile", help="torch.compile: auto, on or off.")] = Compile.AUTO,
+    compiled: CompileOption = Compile.AUTO,
+    logger: LoggerOption = Logger.NONE,
 ) -> None:
     """Train every cell of a question that is not done yet, then report. Interrupted, the same command carries on."""
     from experiments.cli.console import console
@@ -156,7 +169,7 @@ def run(
 
     expanded, store = expand(question, scale, overrides).only(part or (), arm or ()), open_store(runs)
     set_damaged_aside(store, expanded.cells)
-    execution = {"device": device.value, "compile": compiled.value}
+    execution = {"device": device.value, "compile": compiled.value, "logger": logger.value}
     with watching(expanded) as watch:
         found = run_local(list(expanded.cells.values()), store, execution, workers, retry_failed, watch, say)
     present(expanded, store)
