@@ -101,9 +101,10 @@ class Wording:
 def ask(world: Chains, question_N: npt.NDArray[np.integer], wording: Wording) -> Examples:
     """Write these questions. Compact: `e r1 r2 answer`. In a sentence, the last relation comes first: `who is the r2
     of the r1 of e ? answer: answer`, and a fact is a statement, `the r of e is answer`."""
-    fact_NH = world.fact_QH[question_N]
+    parts_NP = world.fact_QH[question_N]
+    hops_N = (parts_NP != NO_PART).sum(axis=1)
+    fact_NH = parts_NP[:, : hops_N.max()]
     used_NH = fact_NH != NO_PART
-    hops_N = used_NH.sum(axis=1)
     known_NH = np.where(used_NH, fact_NH, 0)
     head_N1 = wording.entity + fact_NH[:, :1] // world.slots
     relation_NH = np.where(used_NH, wording.relation + world.relation_F[known_NH], PAD)
@@ -119,7 +120,7 @@ def ask(world: Chains, question_N: npt.NDArray[np.integer], wording: Wording) ->
     token_NG = np.concatenate([bos_N1, question_NG, reached_NH], axis=1, dtype=np.int32)
     span_NG = np.full(token_NG.shape, UNSCORED, dtype=np.int8)
     span_NG[:, -fact_NH.shape[1] :] = 0
-    return write(token_NG, span_NG, wording.width, wording.trained, hops_N, fact_NH)
+    return write(token_NG, span_NG, wording.width, wording.trained, hops_N, parts_NP)
 
 
 def _sentence(

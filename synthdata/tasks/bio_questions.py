@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,88 +11,12 @@ import numpy.typing as npt
 from synthdata.biography import ATTRIBUTES, DAYS, YEARS
 from synthdata.examples import UNSCORED, Examples, concatenate
 from synthdata.layout import write
+from synthdata.questions import KINDS, LUCK, OF_ONE, QUESTIONS, Lexicon, lexicon
 from synthdata.task import Task, register, require
 from synthdata.tasks.bios import NAMES, VALUE, Bios, People
-from synthdata.vocabulary import BOS, PAD, Vocabulary
+from synthdata.vocabulary import Vocabulary
 
 Ints = npt.NDArray[np.integer]
-
-KINDS = ("extraction", "partial", "dual", "classification", "comparison", "inverse")
-LUCK = 100
-"""Majors have a luck of 0 … 99, each its own."""
-
-_COUPLES = (("birth_date", "birth_city"), ("university", "major"), ("employer", "work_city"))
-
-
-@dataclass(frozen=True)
-class Question:
-    """One form of question: its words, the slots `{…}` among them, and how many attributes one must know to answer."""
-
-    kind: str
-    text: str
-    facts: int
-
-
-def _spoken(attribute: str) -> str:
-    return attribute.replace("_", " ")
-
-
-QUESTIONS = (
-    *(Question("extraction", f"what is the {_spoken(a)} of {{name}} ? answer: {{{a}}}", 1) for a in ATTRIBUTES),
-    *(Question("partial", f"what is the birth {part} of {{name}} ? answer: {{{part}}}", 1) for part in ("day", "year")),
-    *(
-        Question("dual", f"what is the {_spoken(a)} and {_spoken(b)} of {{name}} ? answer: {{{a}}} ; {{{b}}}", 2)
-        for couple in _COUPLES
-        for a, b in (couple, couple[::-1])
-    ),
-    Question("classification", "is the birth month of {name} even ? answer: {even}", 1),
-    Question("classification", "what is the birth month of {name} modulo 6 ? answer: {month_6}", 1),
-    Question("classification", "what is the birth month of {name} modulo 12 ? answer: {month_12}", 1),
-    Question("classification", "what is the luck of the major of {name} modulo 5 ? answer: {luck_5}", 1),
-    Question("classification", "what is the luck of the major of {name} modulo 20 ? answer: {luck_20}", 1),
-    Question("classification", "what is the luck of the major of {name} modulo 100 ? answer: {luck_100}", 1),
-    Question("comparison", "is the birth month of {name} later than that of {other} ? answer: {later}", 2),
-    Question("comparison", "how many months is the birth month of {name} after that of {other} ? answer: {months}", 2),
-    Question("comparison", "is the major of {name} luckier than that of {other} ? answer: {luckier}", 2),
-    Question("comparison", "how much luckier is the major of {name} than that of {other} ? answer: {luck}", 2),
-    Question("inverse", "who was born on {birth_date} ? answer: {first}", 1),
-    Question("inverse", "who was born on {birth_date} ? answer: {name}", 1),
-    *(
-        Question(
-            "inverse", f"who has {' , '.join(f'{_spoken(a)} {{{a}}}' for a in ATTRIBUTES)} ? answer: {{{answer}}}", 6
-        )
-        for answer in ("first", "name")
-    ),
-)
-
-
-_OF_ONE = {
-    "name": 3,
-    "birth_date": 3,
-    "birth_city": 1,
-    "university": 2,
-    "major": 2,
-    "employer": 2,
-    "work_city": 1,
-    "even": 1,
-    "month_6": 1,
-    "month_12": 1,
-    "luck_5": 1,
-    "luck_20": 1,
-    "luck_100": 1,
-}
-_OF_TWO = {"other": 3, "later": 1, "months": 1, "luckier": 1, "luck": 1}
-"""What slots can say about one person, and about that person and another, in how many tokens."""
-
-
-def _places() -> dict[str, range]:
-    """Where each slot's tokens stand in what can be said."""
-    ends = np.cumsum([*_OF_ONE.values(), *_OF_TWO.values()]).tolist()
-    places = {
-        slot: range(end - width, end) for (slot, width), end in zip((_OF_ONE | _OF_TWO).items(), ends, strict=True)
-    }
-    name, date = places["name"], places["birth_date"]
-    return places | {"first": name[:1], "day": date[1:2], "year": date[2:]}
 
 
 @dataclass(frozen=True)
@@ -182,6 +106,10 @@ class BioQuestions(Task):
         return Bios(people=self.people, variant=self.variant, pronouns=self.pronouns)
 
     @property
+    def _lexicon(self) -> Lexicon:
+        return lexicon(self._bios.words)
+
+    @property
     def _trained_count(self) -> int:
         return round(self.asked_people * self.people)
 
@@ -197,7 +125,7 @@ class BioQuestions(Task):
     @property
     def vocabulary(self) -> Vocabulary:
         """That of `bios`, then numbers and the words of questions as far as they are new."""
-        return _lexicon(self._bios).vocabulary
+        return self._lexicon.vocabulary
 
     @property
     def max_length(self) -> int:
@@ -224,9 +152,7 @@ class BioQuestions(Task):
         month_N = 1 + people.value_NA[:, 0].astype(np.int64) // (DAYS * len(YEARS))
         luck_N = luck_V[people.value_NA[:, ATTRIBUTES.index("major")]]
         everybody = np.arange(self.people)
-        values = [
-            self._bios.value_tokens(people, everybody, a)[:, : _OF_ONE[name]] for a, name in enumerate(ATTRIBUTES)
-        ]
+        values = [self._bios.value_tokens(people, everybody, a)[:, : OF_ONE[name]] for a, name in enumerate(ATTRIBUTES)]
         residues = [month_N % 6, month_N % 12, luck_N % 5, luck_N % 20, luck_N]
         said = [self._bios.name_tokens(people, everybody), *values, self._truth(month_N % 2 == 0)]
         said_NC = np.concatenate([*said, *map(self._number, residues)], axis=1, dtype=np.int32)
@@ -234,11 +160,11 @@ class BioQuestions(Task):
 
     def _number(self, number_N: Ints) -> npt.NDArray[np.int32]:
         """Tokens [N, 1] of numbers -99 … 99."""
-        return _lexicon(self._bios).number[LUCK - 1 + number_N][:, None]
+        return self._lexicon.number[LUCK - 1 + number_N][:, None]
 
     def _truth(self, true_N: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
         """Tokens [N, 1] of yes and no."""
-        return _lexicon(self._bios).truth[true_N.astype(np.int64)][:, None]
+        return self._lexicon.truth[true_N.astype(np.int64)][:, None]
 
     def pool(self, world: Asked, split: str) -> Examples | None:
         """Everybody's biography; questions are drawn."""
@@ -271,7 +197,7 @@ class BioQuestions(Task):
     ) -> Examples:
         """Questions of these kinds about these people."""
         form_N = self._forms(kinds, rng, count)
-        lexicon = _lexicon(self._bios)
+        words = self._lexicon
         first_N, distance_N = rng.random(count), rng.integers(1, len(person_P), size=count)
         among_P = np.flatnonzero(world.own_date_N[person_P])
         by_date_N = np.array([q.kind == "inverse" and q.facts == 1 for q in QUESTIONS])[form_N]
@@ -284,10 +210,10 @@ class BioQuestions(Task):
         pair = [self._truth(months_N > 0), self._number(months_N), self._truth(luck_N > 0), self._number(luck_N)]
         name_N3 = world.said_NC[two_N, :3]
         said_NC = np.concatenate([world.said_NC[one_N], name_N3, *pair], axis=1)
-        form_NG = lexicon.form_FG[form_N]
+        form_NG = words.form_FG[form_N]
         token_NG = np.where(form_NG < 0, np.take_along_axis(said_NC, np.maximum(-1 - form_NG, 0), axis=1), form_NG)
         facts_N = np.array([question.facts for question in QUESTIONS])[form_N]
-        return write(token_NG, lexicon.span_FG[form_N], self.max_length, "answer", facts_N)
+        return write(token_NG, words.span_FG[form_N], self.max_length, "answer", facts_N)
 
     def _forms(self, kinds: tuple[str, ...], rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
         """Indices into `QUESTIONS`: kinds uniformly, then the forms of a kind."""
@@ -303,47 +229,3 @@ def _values_only(biographies: Examples | None) -> Examples:
     assert biographies is not None
     scored_NL = np.where(biographies.scored_NL == VALUE, 0, UNSCORED).astype(np.int8)
     return replace(biographies, scored_NL=scored_NL)
-
-
-@dataclass(frozen=True)
-class _Lexicon:
-    """Questions in tokens. F = form, G = place.
-
-    Attributes:
-        vocabulary: that of `bios`, continued.
-        number: tokens of -99 … 99.
-        truth: tokens of no and yes.
-        form_FG: int32, every form of question; the c-th token that can be said is -1 - c, and `PAD` follows the end.
-        span_FG: int8, 0 for the answers of the forms, else `UNSCORED`.
-    """
-
-    vocabulary: Vocabulary
-    number: npt.NDArray[np.int32]
-    truth: npt.NDArray[np.int32]
-    form_FG: npt.NDArray[np.int32]
-    span_FG: npt.NDArray[np.int8]
-
-
-@lru_cache(maxsize=4)
-def _lexicon(bios: Bios) -> _Lexicon:
-    numbers = [str(number) for number in range(1 - LUCK, LUCK)]
-    words = [word for question in QUESTIONS for word in question.text.split() if not word.startswith("{")]
-    vocabulary = Vocabulary(tuple(dict.fromkeys((*bios.vocabulary.words, *numbers, "no", "yes", *words))))
-    token = {symbol: place for place, symbol in enumerate(vocabulary.symbols)}
-    places = _places()
-    forms, spans = [], []
-    for question in QUESTIONS:
-        row = [BOS]
-        for word in question.text.split():
-            row += [-1 - c for c in places[word[1:-1]]] if word.startswith("{") else [token[word]]
-        forms.append(row)
-        asked = row.index(token["answer:"]) + 1
-        spans.append([UNSCORED] * asked + [0] * (len(row) - asked))
-    width = max(map(len, forms))
-    return _Lexicon(
-        vocabulary,
-        np.array([token[number] for number in numbers], dtype=np.int32),
-        np.array([token["no"], token["yes"]], dtype=np.int32),
-        np.array([row + [PAD] * (width - len(row)) for row in forms], dtype=np.int32),
-        np.array([row + [UNSCORED] * (width - len(row)) for row in spans], dtype=np.int8),
-    )

@@ -105,7 +105,12 @@ class Bios(Task):
     @property
     def vocabulary(self) -> Vocabulary:
         """Names, pronouns, the words of values, the words of sentences."""
-        return Vocabulary(vocabulary_words(self._pronouns))
+        return Vocabulary(self.words)
+
+    @property
+    def words(self) -> Words:
+        """The words of the vocabulary."""
+        return vocabulary_words(self._pronouns)
 
     @property
     def max_length(self) -> int:

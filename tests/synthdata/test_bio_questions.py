@@ -10,8 +10,9 @@ import pytest
 
 from synthdata.biography import ATTRIBUTES, FIRST_NAMES, LAST_NAMES, MIDDLE_NAMES, VALUES
 from synthdata.examples import Examples
+from synthdata.questions import KINDS, QUESTIONS
 from synthdata.streams import BLOCK, Stream, pool, world
-from synthdata.tasks.bio_questions import KINDS, QUESTIONS, BioQuestions
+from synthdata.tasks.bio_questions import BioQuestions
 from synthdata.tasks.bios import Bios
 
 TASK = BioQuestions(people=300)
