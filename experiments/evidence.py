@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from experiments.questions import grid
 from results.capacity import Reading, read_as
 from results.collection import read_collection, write_collection
 from results.schema import MEMBERS
@@ -47,7 +48,10 @@ class Evidence:
 
     def arms(self, part: str) -> list[str]:
         """Arms of a part, in the grid's order."""
-        return self.members.filter(pl.col("part") == part)["arm"].unique(maintain_order=True).to_list()
+        here = self.members.filter(pl.col("part") == part)
+        present = here["arm"].unique(maintain_order=True).to_list()
+        known = grid(here["question"][0]).arms(part) if present else []
+        return sorted(present, key=lambda arm: known.index(arm) if arm in known else len(known))
 
     def points(self, part: str) -> list[str]:
         """Axis points of a part, in the grid's order."""

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from typing import Any, Literal
 import polars as pl
 
 from results.bundle import from_parquet, read_bundle, sync_folder, to_parquet, write_bundle, write_durably
+from results.collection import Collection
 from results.schema import CELLS, RECORDS
 
 _FILES = pl.Schema(
@@ -98,6 +99,16 @@ class Store:
         finally:
             _remove(beside)
 
+    def adopt(self, collection: Collection) -> int:
+        """Publish the done cells of a collection that have no rows here yet; returns how many there were."""
+        records = collection.records.partition_by("cell", as_dict=True)
+        done = collection.cells.filter(pl.col("status") == "done")
+        return sum(
+            self.publish(row, records[(row["cell"],)])
+            for row in done.iter_rows(named=True)
+            if self.status(row["cell"]) != "done"
+        )
+
     def publish_failure(self, cell: Mapping[str, Any]) -> None:
         """Publish why a cell failed, in place of an earlier failure. It counts until the cell's rows are published."""
         row = CELLS.frame([cell])
@@ -118,7 +129,7 @@ class Store:
         published.rename(aside)
         return aside
 
-    def read(self, cells: Collection[str] | None = None) -> Rows:
+    def read(self, cells: Iterable[str] | None = None) -> Rows:
         """All rows, or those of `cells`. Empty where nothing was published; damaged files are left out and listed."""
         files = self._scan()
         index = self._read_index()
@@ -138,7 +149,8 @@ class Store:
         if found or len(fresh) < len(index["files"]):
             self._write_index(files.join(known, on="cell", how="semi"), known, records)
         if cells is not None:
-            known, records = (frame.filter(pl.col("cell").is_in(list(cells))) for frame in (known, records))
+            cells = set(cells)
+            known, records = (frame.filter(pl.col("cell").is_in(cells)) for frame in (known, records))
             problems = [problem for problem in problems if problem.file.name in cells]
         return Rows(known, records, tuple(problems))
 

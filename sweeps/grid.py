@@ -158,6 +158,10 @@ class Grid:
                 found.append((arm, json.dumps(point, sort_keys=True), cell, match))
         return found
 
+    def arms(self, part: str) -> list[str]:
+        """Names of a part's arms, in the file's order; none for a part that the file does not have."""
+        return list(self._part(part)[1]) if part in self.text["parts"] else []
+
     def _part(self, name: str) -> tuple[dict[str, Any], Mapping[str, Any]]:
         """Baseline and arms of a part; one that is like another takes both from it, with its own changes."""
         part = self.text["parts"][name]

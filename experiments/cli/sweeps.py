@@ -155,6 +155,9 @@ def run(
     ] = None,
     part: Annotated[list[str] | None, typer.Option(help="Only this part; may be repeated.", show_default=False)] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only this arm; may be repeated.", show_default=False)] = None,
+    adopt: Annotated[
+        Path | None, typer.Option(help="Take over finished cells from a saved folder first.", show_default=False)
+    ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
     device: DeviceOption = Device.CPU,
     compiled: CompileOption = Compile.AUTO,
@@ -164,11 +167,14 @@ def run(
     from experiments.cli.console import console
     from experiments.cli.live import watching
     from experiments.cli.report import present
+    from results.collection import read_collection
     from sweeps.local import run_local
     from sweeps.status import State
 
     expanded, store = expand(question, scale, overrides).only(part or (), arm or ()), open_store(runs)
     set_damaged_aside(store, expanded.cells)
+    if adopt is not None:
+        say(f"{store.adopt(read_collection(adopt))} finished cells taken over from {adopt}")
     execution = {"device": device.value, "compile": compiled.value, "logger": logger.value}
     with watching(expanded) as watch:
         found = run_local(list(expanded.cells.values()), store, execution, workers, retry_failed, watch, say)

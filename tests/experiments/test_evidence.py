@@ -141,6 +141,8 @@ def test_a_saved_folder_tells_the_same(plan: Plan, tmp_path: Path) -> None:
     evidence = planted(plan, looped_at(0.6, 0.1))
     evidence.save(tmp_path)
     again = Evidence.of_folder(tmp_path)
+    assert again.arms("manipulation") == evidence.arms("manipulation")
+    assert again.arms("manipulation")[0] == "looped"
     for name in ("H1", "H2"):
         assert verdict(again, name) == verdict(evidence, name)
 

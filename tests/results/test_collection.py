@@ -4,6 +4,7 @@ from polars.testing import assert_frame_equal
 
 from results.collection import read_collection, write_collection
 from results.schema import CELLS, MEMBERS
+from results.store import Store
 
 
 @pytest.fixture
@@ -34,6 +35,18 @@ def test_an_older_collection_is_replaced_and_other_files_stay(tmp_path, frames):
     write_collection(tmp_path, frames[0], frames[1].clear(), frames[2])
     assert read_collection(tmp_path).records.is_empty()
     assert (tmp_path / "README.md").read_text() == "kept"
+
+
+def test_a_store_takes_over_what_it_does_not_have(tmp_path, frames, cell, records):
+    collection = write_collection(tmp_path / "saved", *frames)
+    store = Store(tmp_path / "runs")
+    store.publish(cell("a"), records("a", 0.75))
+    assert store.adopt(collection) == 1
+    assert store.adopt(collection) == 0
+    rows = store.read()
+    assert rows.cells["cell"].to_list() == ["a", "b"]
+    assert set(rows.records.filter(pl.col("cell") == "a")["value"]) == {0.75}
+    assert_frame_equal(rows.records.filter(pl.col("cell") == "b"), collection.records.filter(pl.col("cell") == "b"))
 
 
 def test_records_of_unknown_or_failed_cells_are_refused(tmp_path, frames, records):
