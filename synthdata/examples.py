@@ -70,6 +70,8 @@ def _widen(array: npt.NDArray, width: int, fill: int) -> npt.NDArray:
 
 def concatenate(pieces: Sequence[Examples]) -> Examples:
     """All examples of `pieces`, in order, padded to the widest."""
+    if len(pieces) == 1:
+        return pieces[0]
     length = max(piece.tokens_NL.shape[1] for piece in pieces)
     parts = max(piece.parts_NP.shape[1] for piece in pieces)
     return Examples(

@@ -31,16 +31,19 @@ def draw_key(rng: np.random.Generator) -> np.uint64:
 def trainable(key: np.uint64, examples: Examples, train_fraction: float) -> npt.NDArray[np.bool_]:
     """Which examples may be trained: those whose tokens hash, under `key`, into the first `train_fraction`.
 
-    A chain over the tokens of the 64-bit finaliser of SplitMix64 (Steele et al. 2014). Examples must be as wide as
-    their task's longest one, because padding is hashed too.
+    Tokens times keyed random coefficients, summed modulo 2 ** 64, then mixed so that no sum of tokens shows in the
+    result. Examples must be as wide as their task's longest one, because every place has its own coefficient.
     """
-    state_N = np.full(len(examples), key, dtype=np.uint64)
-    for token_N in examples.tokens_NL.T.astype(np.uint64):
-        state_N ^= token_N + _GOLDEN
-        state_N = (state_N ^ (state_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state_N = (state_N ^ (state_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state_N ^= state_N >> np.uint64(31)
-    return (state_N >> np.uint64(11)) * 2.0**-53 < train_fraction
+    token_NL = examples.tokens_NL.astype(np.uint64)
+    coefficient_L = _mixed(key + np.arange(1, token_NL.shape[1] + 1, dtype=np.uint64) * _GOLDEN)
+    return (_mixed(key + token_NL @ coefficient_L) >> np.uint64(11)) * 2.0**-53 < train_fraction
+
+
+def _mixed(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The 64-bit finaliser of SplitMix64 (Steele et al. 2014)."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
 
 
 def draw_side(
@@ -54,7 +57,7 @@ def draw_side(
     share = train_fraction if train else 1 - train_fraction
     pieces, missing = [], count
     for _ in range(MAX_ROUNDS):
-        proposal = propose(math.ceil(1.1 * missing / share) + 16)
+        proposal = propose(math.ceil(1.03 * missing / share) + 16)
         kept = np.flatnonzero(trainable(key, proposal, train_fraction) == train)
         pieces.append(proposal.take(kept[:missing]))
         missing -= len(pieces[-1])

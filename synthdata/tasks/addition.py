@@ -29,7 +29,7 @@ class Addition(Task):
     """
 
     name: ClassVar[str] = "addition"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "after Power et al. 2022, Grokking, arXiv 2201.02177, App. A.1"
     splits = ("train", "test")
 

@@ -12,8 +12,6 @@ from synthdata.partition import check_train_fraction, draw_key, draw_side
 from synthdata.task import Task, register, require
 from synthdata.vocabulary import BOS, PAD, SPECIALS, Vocabulary
 
-_NONE = -1
-
 
 @register
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +35,7 @@ class Mano(Task):
     """
 
     name: ClassVar[str] = "mano"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Allen-Zhu 2025, Physics of Language Models: Part 4.1, arXiv 2512.17351 (Mano)"
     splits = ("train", "test")
 
@@ -50,7 +48,7 @@ class Mano(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(2 <= self.modulus <= 1_000, "modulus", self.modulus, "between 2 and 1,000")
-        require(1 <= self.operations <= 1_000, "operations", self.operations, "between 1 and 1,000")
+        require(1 <= self.operations <= 200, "operations", self.operations, "between 1 and 200")
         require(
             0 < len(self.operators) == len(set(self.operators)) and set(self.operators) <= set("+-*"),
             "operators",
@@ -85,7 +83,7 @@ class Mano(Task):
 
     def answer_probabilities(self) -> npt.NDArray[np.float64]:
         """Probability of every answer [l, answer] for expressions of l = 0 … L operations, by their recursion."""
-        table_OVV = _table(self.operators, self.modulus)
+        table_OVV = _table(self.operators, self.modulus)[:-1]
         probability = np.zeros((self.operations + 1, self.modulus))
         probability[0] = 1 / self.modulus
         for length in range(1, self.operations + 1):
@@ -98,63 +96,105 @@ class Mano(Task):
 
     def _ask(self, rng: np.random.Generator, shortest: int, count: int) -> Examples:
         operations_N = rng.integers(shortest, self.operations + 1, size=count, dtype=np.int32)
-        symbol_NE = self._expressions(rng, operations_N)
-        n, answer_at = np.arange(count), 2 * operations_N + 4
-        first = len(SPECIALS)
+        place_SN, symbol_SN, value_N = self._expressions(rng, operations_N)
+        first, n, answer_at = len(SPECIALS), np.arange(count), 2 * operations_N + 4
         tokens_NL = np.full((count, self.max_length), PAD, dtype=np.int32)
         tokens_NL[:, 0] = BOS
         tokens_NL[:, 1] = first + self.modulus + len(self.operators) + operations_N
-        tokens_NL[:, 2:-2] = np.where(symbol_NE == _NONE, PAD, first + symbol_NE)
+        tokens_NL.ravel()[place_SN + (n * self.max_length + 2)] = symbol_SN
         tokens_NL[n, answer_at - 1] = first + self.modulus + len(self.operators)
-        tokens_NL[n, answer_at] = first + self._values(symbol_NE)
+        tokens_NL[n, answer_at] = first + value_N
         scored_NL = np.full(tokens_NL.shape, UNSCORED, dtype=np.int8)
         scored_NL[n, answer_at] = 0
         trained_NL = tokens_NL > BOS if self.trained == "all" else scored_NL != UNSCORED
         parts_NP = np.empty((count, 0), dtype=np.int32)
         return Examples(tokens_NL, answer_at + 1, trained_NL, scored_NL, operations_N, parts_NP)
 
-    def _expressions(self, rng: np.random.Generator, operations_N: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """Prefix expressions: operands as 0 … p - 1, operators from p on, `_NONE` behind the end.
+    def _expressions(
+        self, rng: np.random.Generator, operations_N: npt.NDArray[np.int32]
+    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.int32]]:
+        """Places [S, N] in prefix expressions (each of 0 … 2L once), the tokens there (`PAD` from the end on), values.
 
-        All grow one symbol at a time, each with a stack of the sizes of the subexpressions still to be written.
+        A tree is read from the infix order of its operators K and operands G by giving every operator a random key: the
+        smallest key of a range is its root, which makes the left size uniform at every operation, as it must be. What
+        stands before a symbol in prefix order is then what lies to the left of its range, and the operators above it.
         """
-        count = len(operations_N)
-        symbol_NE = np.full((count, 2 * self.operations + 1), _NONE, dtype=np.int32)
-        size_NS = np.zeros((count, self.operations + 1), dtype=np.int32)
-        size_NS[:, 0] = operations_N
-        depth_N = np.ones(count, dtype=np.int32)
-        for e in range(symbol_NE.shape[1]):
-            n = np.flatnonzero(depth_N)
-            size = size_NS[n, depth_N[n] - 1]
-            operator = self.modulus + rng.integers(len(self.operators), size=len(n))
-            symbol_NE[n, e] = np.where(size > 0, operator, rng.integers(self.modulus, size=len(n)))
-            left = rng.integers(np.maximum(size, 1))
-            n, size, left = n[size > 0], size[size > 0], left[size > 0]
-            size_NS[n, depth_N[n] - 1] = size - 1 - left
-            size_NS[n, depth_N[n]] = left
-            depth_N -= (symbol_NE[:, e] != _NONE) & (symbol_NE[:, e] < self.modulus)
-            depth_N[n] += 1
-        return symbol_NE
+        longest, count = self.operations, len(operations_N)
+        used_GN = np.arange(longest + 1, dtype=np.int32)[:, None] <= operations_N
+        used_KN = used_GN[1:]
+        operator_KN = rng.integers(len(self.operators), size=(longest, count), dtype=np.int16)
+        operand_GN = rng.integers(self.modulus, size=(longest + 1, count), dtype=np.int16)
+        start_KN, minima_GN = _ranges(_keys(rng, used_KN), used_KN)
+        # Among the operators; those that are not there come last, as do their places.
+        rank_KN = start_KN + minima_GN[:-1] - used_KN
 
-    def _values(self, symbol_NE: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """Values of prefix expressions: read from the right, an operator finds its operands on top of the stack."""
-        table_OVV = _table(self.operators, self.modulus)
-        value_NS = np.zeros((len(symbol_NE), self.operations + 1), dtype=np.int32)
-        depth_N = np.zeros(len(symbol_NE), dtype=np.int32)
-        for symbol_N in symbol_NE.T[::-1]:
-            n = np.flatnonzero((symbol_N != _NONE) & (symbol_N < self.modulus))
-            value_NS[n, depth_N[n]] = symbol_N[n]
-            depth_N[n] += 1
-            n = np.flatnonzero(symbol_N >= self.modulus)
-            left, right = value_NS[n, depth_N[n] - 1], value_NS[n, depth_N[n] - 2]
-            value_NS[n, depth_N[n] - 2] = table_OVV[symbol_N[n] - self.modulus, left, right]
-            depth_N[n] -= 1
-        return value_NS[:, 0]
+        place_SN = np.empty((2 * longest + 1, count), dtype=np.int16)
+        place_SN[:longest] = rank_KN + start_KN + ~used_KN
+        place_SN[longest:] = minima_GN + np.arange(0, 2 * longest + 1, 2, dtype=np.int16)[:, None]
+        first = len(SPECIALS)
+        symbol_SN = np.empty(place_SN.shape, dtype=np.int16)
+        symbol_SN[:longest] = (operator_KN + np.int16(first + self.modulus)) * used_KN
+        symbol_SN[longest:] = (operand_GN + np.int16(first)) * used_GN
+        operator_KN += (np.int16(len(self.operators)) - operator_KN) * ~used_KN
+        return place_SN, symbol_SN, self._values(rank_KN, start_KN, operator_KN, operand_GN)
+
+    def _values(
+        self,
+        rank_KN: npt.NDArray[np.int16],
+        start_KN: npt.NDArray[np.int16],
+        operator_KN: npt.NDArray[np.int16],
+        operand_GN: npt.NDArray[np.int16],
+    ) -> npt.NDArray[np.int32]:
+        """Values of expressions, operators from the last in prefix order to the first: each leaves its result in the
+        place of the first operand of its range."""
+        table = _table(self.operators, self.modulus).ravel()
+        count, n = rank_KN.shape[1], np.arange(rank_KN.shape[1])
+        flat_KN = np.empty(rank_KN.shape, dtype=np.int64)
+        flat_KN.ravel()[rank_KN * np.int64(count) + n] = np.arange(rank_KN.size).reshape(rank_KN.shape)
+        left_KN = start_KN.ravel().take(flat_KN) * np.int64(count) + n
+        row_KN = operator_KN.ravel().take(flat_KN) * np.int32(self.modulus**2)
+        value, modulus = operand_GN.ravel().astype(np.int32), np.int32(self.modulus)
+        for k in range(self.operations - 1, -1, -1):
+            left_N, right_N = value.take(left_KN[k]), value.take(flat_KN[k] + count)
+            value[left_KN[k]] = table.take(row_KN[k] + left_N * modulus + right_N)
+        return value[:count]
+
+
+def _keys(rng: np.random.Generator, used_KN: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    """Random keys, all of a column different: the low bits are the operation's index. Those of operations that are not
+    there are larger than all others. (Of keys that agree in the high bits the leftmost is the root. With up to 200
+    operations that happens to one pair in 2 ** 24 at most.)"""
+    longest, count = used_KN.shape
+    low = np.uint32((1 << (longest - 1).bit_length()) - 1)
+    words = rng.bit_generator.random_raw((longest * count + 1) // 2).view(np.uint32)
+    key_KN = words[: longest * count].reshape(longest, count) | (used_KN.astype(np.uint32) - np.uint32(1))
+    return (key_KN & ~low) | np.arange(longest, dtype=np.uint32)[:, None]
+
+
+def _ranges(
+    key_KN: npt.NDArray[np.uint32], used_KN: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """The first operand of every operation's range [K, N], and how many operations begin at or to the right of each
+    operand, up to the end, with a key below all before them [G, N]: it and those above that it is on the left of."""
+    longest, count = key_KN.shape
+    start_KN = np.empty((longest, count), dtype=np.int16)
+    start_KN[:] = np.arange(longest)[:, None]
+    minima_GN = np.zeros((longest + 1, count), dtype=np.int16)
+    minima_GN[:-1] = used_KN
+    lowest_KN, open_KN = key_KN.copy(), np.ones((longest, count), dtype=np.bool_)
+    for distance in range(1, longest):
+        near, far = key_KN[:-distance], key_KN[distance:]
+        open_KN[distance:] &= near > far
+        start_KN[distance:] -= open_KN[distance:]
+        lowest = lowest_KN[:-distance]
+        minima_GN[: longest - distance] += far < lowest
+        np.minimum(lowest, far, out=lowest)
+    return start_KN, minima_GN
 
 
 @lru_cache(maxsize=8)
 def _table(operators: str, modulus: int) -> npt.NDArray[np.int32]:
-    """[operator, left, right] -> value."""
+    """[operator, left, right] -> value; behind the operators one that keeps its left side."""
     left, right = np.arange(modulus)[:, None], np.arange(modulus)[None, :]
     values = {"+": left + right, "-": left - right, "*": left * right}
-    return np.stack([values[operator] % modulus for operator in operators]).astype(np.int32)
+    return np.stack([*(values[operator] % modulus for operator in operators), left + 0 * right]).astype(np.int32)

@@ -53,6 +53,13 @@ def test_answers_are_the_values(modulus: int, operations: int, operators: str, s
         assert size == operations if split == "test" else 1 <= size <= operations
 
 
+def test_long_expressions() -> None:
+    for _, length, *expression, _, answer in texts(Mano(operations=200, operators="-*"), "test", 20):
+        value, size, _ = parse(expression, 23)
+        assert (length, size, expression) == ("<len_200>", 200, [])
+        assert int(answer) == value
+
+
 @pytest.mark.parametrize(("operations", "percent"), [(1, 5.73), (10, 7.03), (13, 7.13), (16, 7.21), (24, 7.35)])
 def test_chance_at_the_published_lengths(operations: int, percent: float) -> None:
     task = Mano(operations=operations)
@@ -121,7 +128,7 @@ def test_splits_of_a_small_space_are_disjoint_and_complete() -> None:
     ("parameters", "message"),
     [
         ({"modulus": 1}, "modulus is 1; it must be between 2 and 1,000"),
-        ({"operations": 0}, "operations is 0; it must be between 1 and 1,000"),
+        ({"operations": 0}, "operations is 0; it must be between 1 and 200"),
         ({"operators": ""}, "operators is ''; it must be one or more of the characters +, - and *, each at most once"),
         ({"operators": "++"}, "operators is '++'"),
         ({"operators": "+/"}, "operators is '+/'"),
