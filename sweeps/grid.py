@@ -139,8 +139,10 @@ class Grid:
         for arm in chosen:
             if arm not in arms:
                 raise unknown(f"{self.name}: scales.{scale}.parts.{part}: arm", arm, arms)
-        axes = changes.get("axes") or {}
-        varied = set(axes) | {key for arm in chosen for key in arms[arm] if "partner" not in arms[arm]}
+        axes = [_axis(name, values) for name, values in (changes.get("axes") or {}).items()]
+        varied = {key for axis in axes for settings in axis for key in settings} | {
+            key for arm in chosen for key in arms[arm] if "partner" not in arms[arm]
+        }
         for key in overrides:
             if key in varied or key == "task":
                 raise ValueError(
@@ -151,8 +153,8 @@ class Grid:
             base = assigned(base, source)
         tuned = self.tuning.get(scale, {}).get(part, {}).get("choices", {})
         found: list[tuple[str, str, Cell, Match | None]] = []
-        for values in itertools.product(*axes.values()):
-            point = dict(zip(axes, values, strict=True))
+        for settings in itertools.product(*axes):
+            point = {key: value for setting in settings for key, value in setting.items()}
             for arm in chosen:
                 cell, match = self._arm_cell(arms, arm, assigned(base, point), tuned)
                 found.append((arm, json.dumps(point, sort_keys=True), cell, match))
@@ -190,6 +192,11 @@ class Grid:
         looped, _ = self._arm_cell(arms, change["of"], base, {})
         partner, match = solve(change["partner"], looped)
         return Cell.from_config(assigned(partner.config(), own)), match
+
+
+def _axis(name: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    """What each value of an axis sets: the axis's own key, or, where a value is a mapping, several keys together."""
+    return [dict(value) if isinstance(value, Mapping) else {name: value} for value in values]
 
 
 def assigned(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

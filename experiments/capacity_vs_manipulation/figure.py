@@ -19,22 +19,38 @@ USE, USE_SPLIT, USE_METRIC = "manipulation", "ood_both", "accuracy_given_recall"
 SOLVED = 0.9
 """A replicate counts as having found the rule above this accuracy; outcomes are bimodal, and a mean hides it."""
 
+_PAPER = {
+    "ouro_capo": ("people", "bits_per_parameter"),
+    "ouro_mano": ("test", "accuracy"),
+    "ouro_multihop": ("test", "accuracy"),
+}
+"""What is read in the parts that are the paper's own grid; they have tables and no panel."""
+
 _SPLITS = ("facts", "seen", "id", "ood_first", "ood_second", "ood_both")
 _MARKS = {"supported": "✓", "refuted": "✗", "undecided": "?"}
 
 
 def tables(evidence: Evidence) -> list[Table]:
-    """One table for each half that has rows, at the last loop, with 95 % t-intervals."""
-    return [
-        table
-        for part, table in ((STORE, _storage_table(evidence)), (USE, _use_table(evidence)))
-        if _arms(evidence, part) and table.row_count
-    ]
+    """One table for each part that has rows, at the last loop, with 95 % t-intervals."""
+    halves = [table(evidence) for part, table in ((STORE, _storage_table), (USE, _use_table)) if _arms(evidence, part)]
+    paper = [_paper_table(evidence, part) for part in _PAPER]
+    return [*halves, *(table for table in paper if table.row_count)]
 
 
 def _arms(evidence: Evidence, part: str) -> list[str]:
     """Arms of a part that have rows."""
     return [arm for arm in evidence.arms(part) if not evidence.cell_rows(part, arm).is_empty()]
+
+
+def _paper_table(evidence: Evidence, part: str) -> Table:
+    split, metric = _PAPER[part]
+    table = Table("arm", "axes", "n", f"{metric} on {split}", title=part, title_justify="left")
+    for point in evidence.points(part):
+        for arm in evidence.arms(part):
+            interval = evidence.interval(part, arm, split, metric, point)
+            if interval is not None:
+                table.add_row(arm, point, str(interval.n), _plus_minus(interval, 1, "{:.3f}"))
+    return table
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -103,8 +119,10 @@ def _model(evidence: Evidence, part: str, arm: str) -> str:
 def draw(
     evidence: Evidence, hypotheses: Mapping[str, Any], verdicts: Mapping[str, Verdict], out: Path
 ) -> tuple[Path, ...]:
-    """Draw `out/figure.png` and `.svg`; returns their paths."""
+    """Draw `out/figure.png` and `.svg`; returns their paths, or none where neither half has rows."""
     halves = [(part, panel) for part, panel in ((STORE, _draw_storage), (USE, _draw_use)) if _arms(evidence, part)]
+    if not halves:
+        return ()
     rows = max(len(_arms(evidence, part)) for part, _ in halves)
     with house_style():
         figure = new_figure(columns=2, height=1.5 + 0.32 * rows)

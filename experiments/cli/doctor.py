@@ -39,7 +39,7 @@ def doctor() -> None:
     why = "torch.compile will use it" if compiler else "no C++ compiler ($CXX, g++, clang++): torch.compile is not used"
     table.add_row("backend", f"compile ({compiler})" if compiler else "eager", why)
     table.add_row("attention", "torch SDPA", "the default everywhere")
-    table.add_row("flash-attn", installed("flash-attn"), "optional extra [flash]; needs CUDA")
+    table.add_row("flash-attn", installed("flash-attn"), "optional extra \\[flash]; needs CUDA")
     table.add_row("commit", suite_commit() or "no git checkout", "recorded in every row")
     root = runs_root()
     where = root if root.exists() else root.parent

@@ -63,6 +63,18 @@ def test_axes_are_crossed_with_every_arm() -> None:
         assert f'"task.entities": {member.cell.task.entities}' in member.point  # type: ignore[attr-defined]
 
 
+def test_an_axis_may_set_several_keys_together() -> None:
+    text = copy.deepcopy(GRID)
+    text["scales"]["quick"]["parts"]["use"]["axes"] = {
+        "size": [{"task.entities": 40, "budget.steps": 7}, {"task.entities": 50, "budget.steps": 9}]
+    }
+    looped = [m for m in Grid("question", text, {}).expand("quick").members if m.arm == "looped"]
+    assert [(m.cell.task.entities, m.cell.budget.steps) for m in looped] == [(40, 7), (50, 9)]  # type: ignore[attr-defined]
+    assert looped[0].point == '{"budget.steps": 7, "task.entities": 40}'
+    with pytest.raises(ValueError, match="varies it"):
+        Grid("question", text, {}).expand("quick", ["budget.steps=3"])
+
+
 def test_arms_that_are_the_same_run_share_a_cell() -> None:
     text = copy.deepcopy(GRID)
     text["parts"]["use"]["arms"]["again"] = {"objective.prior": 0.25}
