@@ -81,9 +81,11 @@ class Evidence:
         values.update(joined.select("replicate", "value").iter_rows())
         return values
 
-    def interval(self, part: str, arm: str, split: str, metric: str, point: str = "{}") -> Interval | None:
+    def interval(
+        self, part: str, arm: str, split: str, metric: str, point: str = "{}", mixture: bool = False
+    ) -> Interval | None:
         """Mean over replicates with its t-interval; a failed replicate counts as 0. None where nothing has ended."""
-        values = self.values(part, arm, split, metric, point)
+        values = self.values(part, arm, split, metric, point, mixture)
         return mean_interval(counted(values, values, worst=0.0)) if values else None
 
     def contrast(self, part: str, arm: str, partner: str, split: str, metric: str, point: str = "{}") -> Contrast:

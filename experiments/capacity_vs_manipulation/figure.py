@@ -68,10 +68,14 @@ def _row(evidence: Evidence, part: str, arm: str) -> list[str]:
 
 
 def _storage_table(evidence: Evidence) -> Table:
-    table = _table("Records: bits per parameter at the last loop (mean ± half of the 95 % interval)", "bits", "R_max")
+    title = "Records: bits per parameter (mean ± half of the 95 % interval)"
+    table = _table(title, "last loop", "gate's mixture", "R_max")
     for arm in _arms(evidence, STORE):
-        bits = _plus_minus(evidence.interval(STORE, arm, STORE_SPLIT, STORE_METRIC), 1, "{:.3f}")
-        table.add_row(*_row(evidence, STORE, arm), bits, f"{ceiling(evidence, STORE, arm):.2f}")
+        last, mixture = (
+            _plus_minus(evidence.interval(STORE, arm, STORE_SPLIT, STORE_METRIC, mixture=mixture), 1, "{:.3f}")
+            for mixture in (False, True)
+        )
+        table.add_row(*_row(evidence, STORE, arm), last, mixture, f"{ceiling(evidence, STORE, arm):.2f}")
     return table
 
 
