@@ -8,10 +8,12 @@ and returns examples (`streams.py` decides which generator). The contracts that 
 import dataclasses
 import difflib
 import importlib
+import importlib.metadata
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -139,11 +141,32 @@ def register(cls: T) -> T:
     return cls
 
 
+PLUG_INS = "looplm.tasks"
+"""Entry-point group under which other installed packages name the modules that register their tasks."""
+
+
+@cache
+def _load_plug_ins() -> None:
+    for entry in importlib.metadata.entry_points(group=PLUG_INS):
+        try:
+            entry.load()
+        except Exception as error:
+            owner = entry.dist.name if entry.dist else "an unnamed package"
+            raise RuntimeError(
+                f"task plug-in {entry.name} = {entry.value!r} of {owner} does not load: {error}"
+            ) from error
+
+
 def tasks() -> Mapping[str, type[Task]]:
-    """Every registered task by name, in alphabetical order. Imports all of `synthdata.tasks`."""
+    """Every registered task by name, in alphabetical order. Imports all of `synthdata.tasks`, then the plug-ins.
+
+    Raises:
+        RuntimeError: if a plug-in does not load, or takes a name that another task has.
+    """
     package = importlib.import_module("synthdata.tasks")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
+    _load_plug_ins()
     return dict(sorted(_REGISTRY.items()))
 
 

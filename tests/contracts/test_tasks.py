@@ -1,7 +1,6 @@
 """What every registered task keeps, at its default parameters. A new task inherits this suite by being registered."""
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 
@@ -20,6 +19,9 @@ GOLDEN = Path(__file__).with_name("golden_tasks.json")
 
 ALL = [cls() for cls in tasks().values()]
 SPLITS = [(task, split) for task in ALL for split in task.splits]
+
+OURS = [task for task in ALL if type(task).__module__.startswith("synthdata.tasks.")]
+"""Without the tasks of plug-ins, whose hashes their own packages may keep."""
 
 each_task = pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
 each_split = pytest.mark.parametrize(("task", "split"), SPLITS, ids=[f"{task.name}-{split}" for task, split in SPLITS])
@@ -50,19 +52,18 @@ def test_blocks_are_deterministic(task: Task, split: str) -> None:
     assert content(Stream(task, 0, 0, split).block(1)) != first
 
 
-@each_task
+@pytest.mark.parametrize("task", OURS, ids=lambda task: task.name)
 def test_bytes_change_only_with_the_version(task: Task) -> None:
     golden = json.loads(GOLDEN.read_text())
-    key = f"{task.name}@{task.version}"
-    digest = hashlib.blake2b(content(some(task, "train")), digest_size=16).hexdigest()
-    assert golden.get(key) == digest, (
-        f"the first training block of {key} hashes to {digest}. If the task is new, or was changed on purpose (then "
+    key, found = f"{task.name}@{task.version}", streams.fingerprint(task)
+    assert golden.get(key) == found, (
+        f"the first training block of {key} hashes to {found}. If the task is new, or was changed on purpose (then "
         f"raise its `version`), write that into {GOLDEN.name}; else the change was not meant to touch the data."
     )
 
 
 def test_golden_hashes_belong_to_registered_tasks() -> None:
-    assert set(json.loads(GOLDEN.read_text())) == {f"{task.name}@{task.version}" for task in ALL}
+    assert set(json.loads(GOLDEN.read_text())) == {f"{task.name}@{task.version}" for task in OURS}
 
 
 @each_task

@@ -1,13 +1,17 @@
 """The registry, and the checks of types that every task inherits."""
 
+import importlib.metadata
 import json
 import re
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
 
+import synthdata.task
 from synthdata.examples import Examples
 from synthdata.task import Task, World, register, task_class, tasks
 from synthdata.tasks.twohop import TwoHop
@@ -48,6 +52,28 @@ def test_a_taken_name_is_refused_and_the_owner_named() -> None:
         register(Toy)
     assert task_class("twohop") is TwoHop
     assert register(TwoHop) is TwoHop
+
+
+def plug_in(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    entry = importlib.metadata.EntryPoint(name="theirs", value=value, group=synthdata.task.PLUG_INS)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry] if group == "looplm.tasks" else [])
+    monkeypatch.setattr(synthdata.task, "_load_plug_ins", synthdata.task._load_plug_ins.__wrapped__)
+
+
+def test_plug_ins_are_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "plugged_in.py").write_text("loaded = []\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plug_in(monkeypatch, "plugged_in:loaded")
+    assert "mano" in tasks()
+    assert sys.modules.pop("plugged_in").loaded == []
+
+
+def test_a_plug_in_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(monkeypatch, "no_such_module_anywhere")
+    with pytest.raises(
+        RuntimeError, match="task plug-in theirs = 'no_such_module_anywhere' of an unnamed package does"
+    ):
+        tasks()
 
 
 @pytest.mark.parametrize(("name", "near"), [("two_hop", "twohop"), ("additon", "addition")])

@@ -1,0 +1,137 @@
+"""`looplm new-task`: one Python file that is a whole task, passes every contract as it stands, and is to be edited."""
+
+import json
+import keyword
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ROOT = Path(__file__).resolve().parents[2]
+HASHES = ROOT / "tests" / "contracts" / "golden_tasks.json"
+
+TEMPLATE = '''"""{title}: say here in one sentence what the task asks of a model."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from synthdata.examples import UNSCORED, Examples
+from synthdata.layout import write
+from synthdata.partition import check_train_fraction, draw_key, draw_side
+from synthdata.task import Task, register, require
+from synthdata.vocabulary import BOS, SPECIALS, Vocabulary, numbered
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class {class_name}(Task):
+    """The largest of some numbers; only the answer is trained.
+
+        inputs   <bos>  n3  n7  n5  =
+        labels   _      _   _   _   n7
+
+    A keyed hash of the question, drawn with the world, decides whether it belongs to `train` or to `test`.
+
+    Attributes:
+        numbers: how many different numbers there are.
+        length: numbers in a question. Difficulty is the same.
+        train_fraction: share of the questions that may be trained.
+    """
+
+    name: ClassVar[str] = "{name}"
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = "our own"
+    splits = ("train", "test")
+
+    numbers: int = 50
+    length: int = 3
+    train_fraction: float = 0.8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(2 <= self.numbers <= 10_000, "numbers", self.numbers, "between 2 and 10,000")
+        require(2 <= self.length <= 1_000, "length", self.length, "between 2 and 1,000")
+        check_train_fraction(self.train_fraction)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Numbers, then `=`."""
+        return Vocabulary((*numbered("n", self.numbers), "="))
+
+    @property
+    def max_length(self) -> int:
+        """BOS, numbers, `=`, answer."""
+        return self.length + 3
+
+    def world(self, rng: np.random.Generator) -> np.uint64:
+        """The key that divides the questions."""
+        return draw_key(rng)
+
+    def draw(self, world: np.uint64, split: str, rng: np.random.Generator, count: int) -> Examples:
+        """Independent questions of one side of the partition."""
+        return draw_side(lambda n: self._ask(rng, n), world, self.train_fraction, split == "train", count)
+
+    def _ask(self, rng: np.random.Generator, count: int) -> Examples:
+        number_NK = rng.integers(self.numbers, size=(count, self.length))
+        bos_N1, equals_N1 = np.full((count, 1), BOS), np.full((count, 1), len(SPECIALS) + self.numbers)
+        answer_N1 = len(SPECIALS) + number_NK.max(axis=1, keepdims=True)
+        token_NL = np.concatenate([bos_N1, len(SPECIALS) + number_NK, equals_N1, answer_N1], axis=1)
+        span_NL = np.full(token_NL.shape, UNSCORED)
+        span_NL[:, -1] = 0
+        return write(token_NL, span_NL, self.max_length, "answer", np.full(count, self.length))
+'''
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register this module's command."""
+    app.command(rich_help_panel="Data")(new_task)
+
+
+def new_task(
+    name: Annotated[str, typer.Argument(help="Name of the task: lower-case letters, digits and underscores.")],
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of your own package to write to; by default the suite's own tasks.")
+    ] = None,
+) -> None:
+    """Write one Python file that is a whole task and passes every contract as it stands; then make it yours."""
+    from experiments.cli.console import console
+
+    path = write_task(name, folder)
+    console.print(f"{path} is a task, {name!r}, that finds the largest of some numbers. Make it yours, then:")
+    if folder is None:
+        console.print(f"  looplm preview {name}", f"  pytest tests/contracts -k {name}", sep="\n")
+        console.print(
+            f"The contract on bytes names the hash to put into {HASHES.relative_to(ROOT)} when you change it."
+        )
+    else:
+        console.print("name its module in your package's pyproject.toml, so that every command finds it:")
+        console.print(f'  [project.entry-points."looplm.tasks"]\n  {name} = "your_package.{name}"', markup=False)
+
+
+def write_task(name: str, folder: Path | None = None) -> Path:
+    """Write the file of a new task; among the suite's own (`folder` None) its hash is recorded too.
+
+    Raises:
+        ValueError: if the name is malformed or taken.
+        FileExistsError: if the file is there already.
+    """
+    from synthdata.streams import fingerprint
+    from synthdata.task import task_class, tasks
+
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise ValueError(f"name is {name!r}; it must be lower-case letters, digits and underscores, a letter first")
+    if name in tasks():
+        raise ValueError(f"name is {name!r}; it must be one that no task has yet: {', '.join(tasks())}")
+    path = (folder or ROOT / "synthdata" / "tasks") / f"{name}.py"
+    title = name.replace("_", " ").capitalize()
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    with path.open("x") as file:
+        file.write(TEMPLATE.format(name=name, title=title, class_name=class_name))
+    if folder is None:
+        task = task_class(name)()
+        hashes = json.loads(HASHES.read_text()) | {f"{task.name}@{task.version}": fingerprint(task)}
+        HASHES.write_text(json.dumps(dict(sorted(hashes.items())), indent=2) + "\n")
+    return path
