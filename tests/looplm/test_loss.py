@@ -1,0 +1,332 @@
+"""Every backend of the loop-weighted cross-entropy against float64 logits."""
+
+import importlib.util
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from looplm.exits import exit_log_probabilities
+from looplm.loss import (
+    FULL_LOGITS_BYTES,
+    IGNORED,
+    LoopLoss,
+    choose_backend,
+    loop_cross_entropy,
+    one_pass,
+    why_no_triton,
+)
+
+TRITON = pytest.param(
+    "triton",
+    marks=pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed"),
+)
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
+SHAPES = [  # exits, vocabulary, hidden, z-loss
+    (1, 57, 768, 0.0),
+    (4, 129, 32, 0.0),
+    (8, 57, 64, 0.1),
+    (4, 1000, 96, 0.01),
+    (8, 128, 40, 0.0),
+]
+POSITIONS = 37
+
+
+def problem(exits: int, vocab_size: int, hidden: int, positions: int = POSITIONS) -> dict[str, Tensor]:
+    """Float64 leaves: states, head and the gate's logits; and targets, some ignored, of uneven weight, the first 0."""
+    generator = torch.Generator().manual_seed(vocab_size)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, dtype=torch.float64, generator=generator)
+
+    targets_N = torch.randint(vocab_size, (positions,), generator=generator)
+    targets_N[[5, 11]] = IGNORED
+    weights_N = torch.rand(positions, dtype=torch.float64, generator=generator) / positions
+    weights_N[0] = 0
+    return {
+        "states": draw(exits, positions, hidden),
+        "head": draw(vocab_size, hidden) * 2 / hidden**0.5,
+        "gate": draw(exits, positions),
+        "targets": targets_N,
+        "weights": weights_N,
+    }
+
+
+def solve(
+    given: dict[str, Tensor], loss: Callable[..., LoopLoss], dtype: torch.dtype, device: str = "cpu"
+) -> dict[str, Tensor]:
+    """Every result and gradient; the gate weighs the exits, as in training."""
+    exact = torch.promote_types(dtype, torch.float32)
+    states, head = (given[name].to(device, dtype, copy=True).requires_grad_() for name in ("states", "head"))
+    gate = given["gate"].to(device, exact, copy=True).requires_grad_()
+    weights_RN = exit_log_probabilities(gate).exp() * given["weights"].to(device, exact)
+    weights_RN.retain_grad()
+    result = loss(states, head, given["targets"].to(device), weights_RN)
+    (3 * result.loss).backward()
+    gradients = {"d states": states, "d head": head, "d gate": gate, "d weights": weights_RN}
+    got = result._asdict() | {name: leaf.grad for name, leaf in gradients.items()}
+    assert all(got[name].dtype == exact for name in ("loss", "nats_RN", "logsumexp_RN", "d weights"))
+    return {name: value.detach().double().cpu() for name, value in got.items()}
+
+
+def by_the_equation(z_loss: float) -> Callable[..., LoopLoss]:
+    """The loss in plain probabilities, the ignored positions left out before anything is computed."""
+
+    def loss(states_RND: Tensor, head_VD: Tensor, targets_N: Tensor, weights_RN: Tensor) -> LoopLoss:
+        logits_RNV = states_RND @ head_VD.T
+        kept = targets_N != IGNORED
+        partition_RN = logits_RNV.exp().sum(-1)
+        chosen_RK = logits_RNV[:, kept, targets_N[kept]]
+        nats_RK = -(chosen_RK.exp() / partition_RN[:, kept]).log()
+        loss = (weights_RN[:, kept] * (nats_RK + z_loss * partition_RN[:, kept].log() ** 2)).sum()
+        nats_RN, correct_RN = torch.zeros_like(partition_RN), torch.zeros_like(partition_RN, dtype=torch.bool)
+        nats_RN[:, kept] = nats_RK.detach()
+        correct_RN[:, kept] = logits_RNV.argmax(-1)[:, kept] == targets_N[kept]
+        return LoopLoss(loss, nats_RN, partition_RN.log(), correct_RN)
+
+    return loss
+
+
+def assert_close(got: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float) -> None:
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        error = (got[name] - value).norm()
+        assert error <= (0 if name == "correct_RN" else tolerance * value.norm()), (name, error / value.norm())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("exits", "vocab_size", "hidden", "z_loss"), SHAPES)
+@pytest.mark.parametrize("backend", ["reference", "chunked", TRITON])
+def test_float32_equals_the_equation_in_float64(
+    backend: str, exits: int, vocab_size: int, hidden: int, z_loss: float, device: str
+) -> None:
+    given = problem(exits, vocab_size, hidden)
+    wanted = solve(given, by_the_equation(z_loss), torch.float64)
+
+    def ours(*arguments: Tensor) -> LoopLoss:
+        return loop_cross_entropy(*arguments, z_loss=z_loss, backend=backend)
+
+    assert_close(solve(given, ours, torch.float32, device), wanted, 2e-6)
+    if backend != "triton":
+        assert_close(solve(given, ours, torch.float64, device), wanted, 1e-13)
+
+
+@pytest.mark.parametrize("kernel", ["torch", TRITON])
+@pytest.mark.parametrize("rows", [1, 8, 1000])
+def test_the_size_of_a_chunk_changes_nothing(kernel: str, rows: int) -> None:
+    given = problem(exits=2, vocab_size=19, hidden=12, positions=15)
+    wanted = solve(given, by_the_equation(0.1), torch.float64)
+    got = solve(given, lambda *a: one_pass.loop_cross_entropy(*a, 0.1, kernel, rows), torch.float32)
+    assert_close(got, wanted, 2e-6)
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "device"),
+    [
+        ("chunked", torch.bfloat16, "cpu"),
+        ("chunked", torch.float16, "cpu"),
+        pytest.param("triton", torch.float16, "cpu", marks=TRITON.marks),
+        pytest.param("triton", torch.bfloat16, "cuda", marks=GPU),
+        pytest.param("chunked", torch.bfloat16, "cuda", marks=GPU),
+    ],
+)
+def test_low_precision_is_close_and_its_losses_are_float32(backend: str, dtype: torch.dtype, device: str) -> None:
+    given = problem(exits=4, vocab_size=129, hidden=64)
+    for name in ("states", "head"):
+        given[name] = given[name].to(dtype).double()
+    wanted = solve(given, by_the_equation(0.0), torch.float64)
+    got = solve(given, lambda *a: loop_cross_entropy(*a, backend=backend), dtype, device)
+    rounding = torch.finfo(dtype).eps
+    del wanted["correct_RN"], got["correct_RN"]  # logits that differ by less than their rounding
+    assert_close(got, wanted, 2 * rounding)
+    # The logits are rounded, and the losses of a position after that no more.
+    assert (got["nats_RN"] != got["nats_RN"].to(dtype)).any()
+
+
+def test_a_float32_head_under_low_precision_states_gets_a_float32_gradient() -> None:
+    states = torch.ones(1, 300, 4, dtype=torch.bfloat16)
+    head = torch.zeros(2, 4, requires_grad=True)
+    weights = torch.full((1, 300), 1.0)
+    loop_cross_entropy(states, head, torch.zeros(300, dtype=torch.int64), weights, backend="chunked").loss.backward()
+    assert head.grad.dtype == torch.float32
+    torch.testing.assert_close(head.grad, torch.tensor([[-150.0], [150.0]]).expand(2, 4), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked", TRITON])
+def test_gradients_are_made_only_for_what_needs_them(backend: str) -> None:
+    given = problem(exits=2, vocab_size=9, hidden=8)
+    states, head, weights = given["states"].float(), given["head"].float(), torch.rand(2, POSITIONS)
+    arguments = states, head, given["targets"], weights
+    assert not loop_cross_entropy(*arguments, backend=backend).loss.requires_grad
+    weights.requires_grad_()
+    result = loop_cross_entropy(*arguments, backend=backend)
+    assert not result.nats_RN.requires_grad
+    assert not result.logsumexp_RN.requires_grad
+    result.loss.backward()
+    torch.testing.assert_close(weights.grad, result.nats_RN)
+    head.requires_grad_()
+    loop_cross_entropy(*arguments, backend=backend).loss.backward()
+    assert head.grad.abs().sum() > 0
+    assert states.grad is None
+
+
+def test_a_second_derivative_is_refused_not_wrong() -> None:
+    states = torch.randn(1, 3, 4, requires_grad=True)
+    arguments = states, torch.randn(5, 4), torch.tensor([0, 1, 2]), torch.ones(1, 3)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(loop_cross_entropy(*arguments, backend="chunked").loss, states, create_graph=True)
+    (gradient,) = torch.autograd.grad(loop_cross_entropy(*arguments).loss, states, create_graph=True)
+    assert gradient.requires_grad
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """Most bytes that torch's CPU allocator held at once, above what it held before."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+def test_no_tensor_of_all_logits_is_made_or_kept() -> None:
+    exits, positions, hidden, vocab_size = 4, 1024, 16, 2000
+    states = torch.randn(exits, positions, hidden, requires_grad=True)
+    head = torch.randn(vocab_size, hidden, requires_grad=True)
+    targets, weights = torch.arange(positions), torch.rand(exits, positions, requires_grad=True)
+    all_logits = 4 * exits * positions * vocab_size
+    saved: list[int] = []
+
+    def step(backend: str) -> None:
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
+            loss = loop_cross_entropy(states, head, targets, weights, backend=backend).loss
+        loss.backward()
+        states.grad = head.grad = weights.grad = None
+
+    assert peak_bytes(lambda: step("reference")) > 2 * all_logits
+    assert max(saved) >= all_logits
+    saved.clear()
+    assert peak_bytes(lambda: step("chunked")) < all_logits / 4
+    assert sum(saved) <= states.nbytes + head.nbytes + 4 * targets.nbytes * exits
+
+
+def test_nothing_waits_for_the_device() -> None:
+    """Fake tensors have no values: whatever asks for one, as `.item()` does, fails."""
+    with FakeTensorMode():
+        states, head, weights = torch.empty(40, 8), torch.empty(11, 8), torch.empty(40)
+        targets = torch.empty(40, dtype=torch.int64)
+        results = one_pass.one_pass(states, head, targets, weights, 0.1, "torch", 16, True)
+        declared = torch.ops.looplm.loop_cross_entropy(states, head, targets, weights, 0.1, "torch", 16, True)
+    assert [(r.shape, r.dtype) for r in results] == [(d.shape, d.dtype) for d in declared]
+    assert results[4].shape == states.shape
+    assert results[5].shape == head.shape
+
+
+@pytest.mark.parametrize("kernel", ["torch", TRITON])
+def test_compiled_it_is_one_node(kernel: str) -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    def run(*arguments: Tensor) -> Tensor:
+        name = {"torch": "chunked"}.get(kernel, kernel)
+        return loop_cross_entropy(*arguments, backend=name).loss  # type: ignore[arg-type]
+
+    given = problem(exits=2, vocab_size=9, hidden=8)
+    arguments = given["states"].float(), given["head"].float().requires_grad_(), given["targets"], torch.rand(2, 37)
+    compiled = torch.compile(run, backend=backend, fullgraph=True)(*arguments)
+    torch.testing.assert_close(compiled, run(*arguments))
+    (graph,) = graphs
+    assert [str(node.target) for node in graph.graph.nodes if "looplm" in str(node.target)] == [
+        "looplm.loop_cross_entropy.default"
+    ]
+    assert not any("softmax" in str(node.target) or "mm" in str(node.target) for node in graph.graph.nodes)
+
+
+def test_the_operator_keeps_the_rules_of_operators() -> None:
+    given = problem(exits=1, vocab_size=9, hidden=8)
+    arguments = (
+        given["states"][0].float().requires_grad_(),
+        given["head"].float().requires_grad_(),
+        given["targets"],
+        torch.rand(POSITIONS).requires_grad_(),
+    )
+    torch.library.opcheck(
+        torch.ops.looplm.loop_cross_entropy.default,
+        (*arguments, 0.1, "torch", 16, True),
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("backend", ["chunked", "triton"])
+def test_a_cuda_graph_replays_it(backend: str) -> None:
+    given = {name: value.cuda() for name, value in problem(exits=4, vocab_size=129, hidden=64).items()}
+    states, head = given["states"].float().requires_grad_(), given["head"].float().requires_grad_()
+    weights = given["weights"].float().expand(4, -1)
+
+    def gradients() -> tuple[Tensor, ...]:
+        result = loop_cross_entropy(states, head, given["targets"], weights, backend=backend)  # type: ignore[arg-type]
+        return result.loss, *torch.autograd.grad(result.loss, (states, head))
+
+    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        gradients()
+    torch.cuda.current_stream().wait_stream(side)
+    with torch.cuda.graph(graph):
+        captured = gradients()
+    with torch.no_grad():
+        states.mul_(0.5)
+    graph.replay()
+    for got, wanted in zip(captured, gradients(), strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_auto_goes_by_the_bytes_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("looplm.loss._TRITON_INSTALLED", True)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    for device, large in (("cpu", "chunked"), ("cuda", "triton")):
+        limit = FULL_LOGITS_BYTES[device] // 4
+        assert choose_backend(limit, device) == "reference"
+        assert choose_backend(limit + 1, device) == large
+    monkeypatch.setattr("looplm.loss._TRITON_INSTALLED", False)
+    assert choose_backend(2**60, "cuda") == "chunked"
+
+
+def test_auto_takes_the_backend_it_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = problem(exits=2, vocab_size=9, hidden=8)
+    arguments = given["states"].float(), given["head"].float(), given["targets"], torch.rand(2, POSITIONS)
+    full = loop_cross_entropy(*arguments)
+    assert torch.equal(full.loss, loop_cross_entropy(*arguments, backend="reference").loss)
+    monkeypatch.setitem(FULL_LOGITS_BYTES, "cpu", 4)
+    chunked = loop_cross_entropy(*arguments)
+    assert torch.equal(chunked.logsumexp_RN, loop_cross_entropy(*arguments, backend="chunked").logsumexp_RN)
+    assert not torch.equal(chunked.logsumexp_RN, full.logsumexp_RN)
+
+
+def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    states, head, targets, weights = torch.zeros(2, 3, 4), torch.zeros(5, 4), torch.tensor([0, 1, 2]), torch.ones(2, 3)
+    with pytest.raises(ValueError, match=r"head_VD has shape \(5, 3\); beside these states it must be \(5, 4\)"):
+        loop_cross_entropy(states, head[:, :3], targets, weights)
+    with pytest.raises(ValueError, match=r"targets_N has shape \(2,\); beside these states it must be \(3,\)"):
+        loop_cross_entropy(states, head, targets[:2], weights)
+    with pytest.raises(ValueError, match=r"weights_RN has shape \(3,\); beside these states it must be \(2, 3\)"):
+        loop_cross_entropy(states, head, targets, weights[0])
+    with pytest.raises(ValueError, match=r"backend is 'fast'; it must be auto \| reference \| chunked \| triton"):
+        loop_cross_entropy(states, head, targets, weights, backend="fast")  # type: ignore[arg-type]
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr("looplm.loss._TRITON_INSTALLED", True)
+    with pytest.raises(ValueError, match=r"backend is 'triton', which cannot run here \(Triton has no code for 'cpu'"):
+        loop_cross_entropy(states, head, targets, weights, backend="triton")
+    with pytest.raises(ValueError, match=r"cannot run here \(it computes in float32\)"):
+        loop_cross_entropy(states.double(), head.double(), targets, weights, backend="triton")
+    monkeypatch.setattr("looplm.loss._TRITON_INSTALLED", False)
+    assert why_no_triton("cuda") == "Triton is not installed"
