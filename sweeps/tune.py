@@ -1,7 +1,7 @@
 """Tuning: the same number of trials for every arm, in a world and on a split that no report reads.
 
 Each arm has an Optuna study in a journal file; a trial is an ordinary cell, so that an interrupted search carries on.
-A best value at the edge of the range widens the range, and adds half as many trials, for all arms.
+A choice at the edge of the range widens the range, and adds a third as many trials, for all arms.
 """
 
 import dataclasses
@@ -48,6 +48,8 @@ class Search:
         metric: name of the metric in the records; larger is better unless `minimize`.
         minimize: whether smaller is better.
         worst: value that a diverged trial counts as.
+        tolerance: scores this close to the best count as equal to it; the middle one of them is chosen, so that an arm
+            that hardly reacts is not driven to an edge by noise.
         steps_share: length of a trial, as a share of the scale's own steps.
     """
 
@@ -60,6 +62,7 @@ class Search:
     metric: str
     worst: float
     minimize: bool = False
+    tolerance: float = 0.0
     steps_share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -130,7 +133,7 @@ def tune_part(
     }
     low, high = search.low, search.high
     for widening in range(MOST_WIDENINGS + 1):
-        _complete(studies, cells, search, (low, high), search.trials + widening * (search.trials // 2), store, run)
+        _complete(studies, cells, search, (low, high), search.trials + widening * (search.trials // 3), store, run)
         choices = [_choice(arm, study, search, low, high) for arm, study in studies.items()]
         edges = [choice.value for choice in choices if not choice.inside]
         if not edges or widening == MOST_WIDENINGS:
@@ -148,7 +151,7 @@ def write_choices(path: Path, scale: str, tuned: Tuned) -> None:
     search = tuned.search
     part = written.setdefault(scale, {}).setdefault(tuned.part, {})
     part["search"] = {
-        **{key: getattr(search, key) for key in ("key", "split", "metric", "seed", "steps_share")},
+        **{key: getattr(search, key) for key in ("key", "split", "metric", "seed", "steps_share", "tolerance")},
         **{"low": tuned.low, "high": tuned.high},
     }
     for choice in tuned.choices:
@@ -229,7 +232,7 @@ def _score(cell: Cell, search: Search, store: Store) -> float:
 
 
 def _choice(arm: str, study: optuna.Study, search: Search, low: float, high: float) -> Choice:
-    """The best trial; among equals the one in the (logarithmic) middle of them."""
+    """The best trial, or the middle one of those that are as good within the tolerance."""
 
     def value(trial: FrozenTrial) -> float:
         return float(trial.params[search.key])
@@ -237,7 +240,7 @@ def _choice(arm: str, study: optuna.Study, search: Search, low: float, high: flo
     finished = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
     scores = [float(t.value) for t in finished if t.value is not None]
     best = min(scores) if search.minimize else max(scores)
-    equals = sorted((t for t in finished if t.value == best), key=value)
+    equals = sorted((t for t in finished if t.value is not None and abs(t.value - best) <= search.tolerance), key=value)
     chosen = value(equals[len(equals) // 2])
     place = math.log(chosen / low) / math.log(high / low)
     tried = tuple(sorted((value(t), float(t.value)) for t in finished if t.value is not None))

@@ -115,6 +115,16 @@ def test_among_equals_the_middle_is_chosen(tmp_path: Path) -> None:
         assert len(best) < 3 or min(best) < choice.value < max(best)
 
 
+def test_an_arm_that_hardly_reacts_is_not_driven_to_an_edge(tmp_path: Path) -> None:
+    planted = Planted(Store(tmp_path), lambda cell: 0.5 + 0.01 * cell.optimizer.lr)
+    tuned = tune_part(grid(tolerance=0.02), "smoke", "use", planted.store, planted)
+    assert (tuned.low, tuned.high) == (1e-3, 1e-1)
+    for choice in tuned.choices:
+        values = [value for value, _ in choice.trials]
+        assert choice.inside
+        assert choice.value == values[len(values) // 2]
+
+
 def test_an_interrupted_search_carries_on_with_its_unfinished_trials(tmp_path: Path) -> None:
     planted = Planted(Store(tmp_path), peak(1e-2))
 
