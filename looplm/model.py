@@ -5,9 +5,9 @@ R = exit.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,32 @@ from torch.nn import functional as F
 from looplm.config import ModelConfig
 
 
+class LazyLogits(Sequence[Tensor]):
+    """The next-token logits of R exits; `logits[t]`, (B, S, V), is computed each time it is asked for."""
+
+    def __init__(self, states_RBSD: Tensor, head_VD: Tensor) -> None:
+        self._states_RBSD = states_RBSD
+        self._head_VD = head_VD
+
+    def __len__(self) -> int:
+        return len(self._states_RBSD)
+
+    def __getitem__(self, exit: Any) -> Any:
+        return F.linear(self._states_RBSD[exit], self._head_VD)
+
+
 class LoopOutput(NamedTuple):
     """What every exit offers.
 
     Attributes:
         states_RBSD: the normed states, which the head and the gate read.
         exit_logits_RBS: the gate's logits; the last exit's are never used.
+        logits: the head's logits (B, S, V) of each exit, computed only when indexed.
     """
 
     states_RBSD: Tensor
     exit_logits_RBS: Tensor
+    logits: LazyLogits
 
 
 class RMSNorm(nn.Module):
@@ -221,4 +237,4 @@ class LoopLM(nn.Module):
                 one document.
         """
         states_RBSD = torch.stack(self.exit_states(tokens_BS, documents_BS))
-        return LoopOutput(states_RBSD, self.exit_logits(states_RBSD))
+        return LoopOutput(states_RBSD, self.exit_logits(states_RBSD), LazyLogits(states_RBSD, self.head_VD))
