@@ -93,8 +93,8 @@ def named(text: str) -> set[str]:
 
 
 def texts(examples: Examples) -> list[str]:
-    pairs = zip(examples.tokens_NL, examples.lengths_N, strict=True)
-    return [TASK.vocabulary.decode(tokens[:length]).removeprefix("<bos> ") for tokens, length in pairs]
+    pairs, decode = zip(examples.tokens_NL, examples.lengths_N, strict=True), TASK.vocabulary.decode
+    return [decode(tokens[:length]).removeprefix("<bos> ") for tokens, length in pairs]
 
 
 @pytest.mark.parametrize("split", TASK.splits[2:])

@@ -1,0 +1,80 @@
+"""How fast tasks are generated: tokens per second of each against its slow oracle, taken in turns on one thread."""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Any
+
+from experiments.bench.oracles import oracle
+from synthdata.streams import Stream, world
+from synthdata.task import Task, tasks
+
+TARGETS = {"mano": 15e6}
+"""Least tokens per second where a task has a target of its own."""
+
+TARGET, TARGET_RATIO = 5e6, 15
+"""Elsewhere this many tokens per second, or this many times those of the oracle."""
+
+_ORACLE_EXAMPLES = 200
+
+
+def rows(rounds: int = 15) -> list[dict[str, Any]]:
+    """Two rows for each of the suite's tasks at default parameters: `side` is `vectorised` or `oracle`, `median` that
+    of tokens per second over the rounds, `ratio` the median of the rounds' quotients, to the oracle.
+
+    A round times one training block, never drawn before, and then as many of the oracle's examples as take comparably
+    long. Worlds are drawn beforehand. Both sides end in tokens.
+    """
+    own = (cls() for cls in tasks().values() if cls.__module__.startswith("synthdata.tasks."))
+    return [row for task in own for row in _timed(task, rounds)]
+
+
+def met(found: list[dict[str, Any]]) -> dict[str, bool]:
+    """Whether each task of these rows reaches its target."""
+    ours = {row["case"]: row for row in found if row["side"] == "vectorised"}
+    return {
+        case: row["median"] >= TARGETS[case]
+        if case in TARGETS
+        else row["median"] >= TARGET or row["ratio"] >= TARGET_RATIO
+        for case, row in ours.items()
+    }
+
+
+def _timed(task: Task, rounds: int) -> list[dict[str, Any]]:
+    stream, draw, rng = Stream(task, 0, 0), oracle(task, world(task, 0)), Random(0)
+    token = {symbol: place for place, symbol in enumerate(task.vocabulary.symbols)}
+    stream.block(0)
+
+    def slow() -> int:
+        return sum(len([token[word] for word in draw(rng)]) for _ in range(_ORACLE_EXAMPLES))
+
+    def fast(index: int) -> int:
+        return int(stream.block(index).lengths_N.sum())
+
+    pairs = [(_rate(partial(fast, index)), _rate(slow)) for index in range(1, rounds + 1)]
+    ours, theirs = zip(*pairs, strict=True)
+    ratio = statistics.median(one / other for one, other in pairs)
+    return [
+        _row(task.name, "vectorised", statistics.median(ours), ratio),
+        _row(task.name, "oracle", statistics.median(theirs), 1.0),
+    ]
+
+
+def _rate(run: Callable[[], int]) -> float:
+    start = time.perf_counter()
+    count = run()
+    return count / (time.perf_counter() - start)
+
+
+def _row(case: str, side: str, median: float, ratio: float) -> dict[str, Any]:
+    return {
+        "bench": "data",
+        "case": case,
+        "side": side,
+        "metric": "throughput",
+        "median": median,
+        "unit": "tokens/s",
+        "ratio": ratio,
+    }
