@@ -4,7 +4,7 @@ Shapes in names: N = example, L = token within the example, P = part.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -45,14 +45,10 @@ class Examples:
 
     def take(self, index: npt.NDArray[np.integer] | slice) -> "Examples":
         """The examples at `index`, in that order."""
-        return Examples(
-            self.tokens_NL[index],
-            self.lengths_N[index],
-            self.trained_NL[index],
-            self.scored_NL[index],
-            self.difficulty_N[index],
-            self.parts_NP[index],
-        )
+        arrays = (getattr(self, field.name) for field in fields(self))
+        if isinstance(index, slice):
+            return Examples(*(array[index] for array in arrays))
+        return Examples(*(array.take(index, axis=0) for array in arrays))
 
     def prompt(self, n: int) -> list[int]:
         """Tokens of example `n` before its first scored one."""
@@ -70,8 +66,6 @@ def _widen(array: npt.NDArray, width: int, fill: int) -> npt.NDArray:
 
 def concatenate(pieces: Sequence[Examples]) -> Examples:
     """All examples of `pieces`, in order, padded to the widest."""
-    if len(pieces) == 1:
-        return pieces[0]
     length = max(piece.tokens_NL.shape[1] for piece in pieces)
     parts = max(piece.parts_NP.shape[1] for piece in pieces)
     return Examples(

@@ -34,9 +34,10 @@ def trainable(key: np.uint64, examples: Examples, train_fraction: float) -> npt.
     Tokens times keyed random coefficients, summed modulo 2 ** 64, then mixed so that no sum of tokens shows in the
     result. Examples must be as wide as their task's longest one, because every place has its own coefficient.
     """
-    token_NL = examples.tokens_NL.astype(np.uint64)
-    coefficient_L = _mixed(key + np.arange(1, token_NL.shape[1] + 1, dtype=np.uint64) * _GOLDEN)
-    return (_mixed(key + token_NL @ coefficient_L) >> np.uint64(11)) * 2.0**-53 < train_fraction
+    place_L = np.arange(1, examples.tokens_NL.shape[1] + 1, dtype=np.uint64)
+    coefficient_L = _mixed(key + place_L * _GOLDEN).view(np.int64)
+    total_N = np.einsum("nl,l->n", examples.tokens_NL, coefficient_L).view(np.uint64)
+    return (_mixed(key + total_N) >> np.uint64(11)) * 2.0**-53 < train_fraction
 
 
 def _mixed(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -62,7 +63,7 @@ def draw_side(
         pieces.append(proposal.take(kept[:missing]))
         missing -= len(pieces[-1])
         if missing == 0:
-            return concatenate(pieces)
+            return pieces[0] if len(pieces) == 1 else concatenate(pieces)
     raise ValueError(
         f"train_fraction is {train_fraction}; in this world it leaves (almost) no question "
         f"{'to train' if train else 'untrained'}: there are too few different questions to divide"

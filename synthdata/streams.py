@@ -23,9 +23,15 @@ BLOCK = 1024
 
 def generator(identity: dict[str, Any], index: int = 0) -> np.random.Generator:
     """A generator keyed by a hash of `identity`, positioned at block `index` (each block has 2**192 draws)."""
+    return _positioned(_key(identity), index)
+
+
+def _key(identity: dict[str, Any]) -> npt.NDArray[np.uint64]:
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    key = np.frombuffer(digest, dtype="<u8")
+    return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=16).digest(), dtype="<u8")
+
+
+def _positioned(key: npt.NDArray[np.uint64], index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, index]))
 
 
@@ -88,10 +94,15 @@ def _identity(stream: Stream) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=64)
+def _stream_key(stream: Stream) -> npt.NDArray[np.uint64]:
+    return _key(_identity(stream))
+
+
 @lru_cache(maxsize=16)
 def _block(stream: Stream, index: int) -> Examples:
     task, facts = stream.task, world(stream.task, stream.data_seed)
-    rng = generator(_identity(stream), index)
+    rng = _positioned(_stream_key(stream), index)
     items = task.items(facts, stream.split)
     if items is None:
         return task.draw(facts, stream.split, rng, BLOCK)

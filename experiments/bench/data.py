@@ -24,8 +24,9 @@ def rows(rounds: int = 15) -> list[dict[str, Any]]:
     """Two rows for each of the suite's tasks at default parameters: `side` is `vectorised` or `oracle`, `median` that
     of tokens per second over the rounds, `ratio` the median of the rounds' quotients, to the oracle.
 
-    A round times one training block, never drawn before, and then as many of the oracle's examples as take comparably
-    long. Worlds are drawn beforehand. Both sides end in tokens.
+    A round times one training block, never drawn before, and then some of the oracle's examples; both end in tokens,
+    and worlds are drawn beforehand. Seconds are those that the thread was on a core, so that other processes slow it
+    down by no more than they share caches and clock.
     """
     own = (cls() for cls in tasks().values() if cls.__module__.startswith("synthdata.tasks."))
     return [row for task in own for row in _timed(task, rounds)]
@@ -63,9 +64,9 @@ def _timed(task: Task, rounds: int) -> list[dict[str, Any]]:
 
 
 def _rate(run: Callable[[], int]) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()
     count = run()
-    return count / (time.perf_counter() - start)
+    return count / (time.thread_time() - start)
 
 
 def _row(case: str, side: str, median: float, ratio: float) -> dict[str, Any]:

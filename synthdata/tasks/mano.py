@@ -96,24 +96,28 @@ class Mano(Task):
 
     def _ask(self, rng: np.random.Generator, shortest: int, count: int) -> Examples:
         operations_N = rng.integers(shortest, self.operations + 1, size=count, dtype=np.int32)
-        place_SN, symbol_SN, value_N = self._expressions(rng, operations_N)
-        first, n, answer_at = len(SPECIALS), np.arange(count), 2 * operations_N + 4
-        tokens_NL = np.full((count, self.max_length), PAD, dtype=np.int32)
+        written, value_N = self._expressions(rng, operations_N)
+        first, width = len(SPECIALS), self.max_length
+        tokens_NL = np.full((count, width), PAD, dtype=np.int32)
+        scored_NL = np.full((count, width), UNSCORED, dtype=np.int8)
         tokens_NL[:, 0] = BOS
         tokens_NL[:, 1] = first + self.modulus + len(self.operators) + operations_N
-        tokens_NL.ravel()[place_SN + (n * self.max_length + 2)] = symbol_SN
-        tokens_NL[n, answer_at - 1] = first + self.modulus + len(self.operators)
-        tokens_NL[n, answer_at] = first + value_N
-        scored_NL = np.full(tokens_NL.shape, UNSCORED, dtype=np.int8)
-        scored_NL[n, answer_at] = 0
+        token, begin_N = tokens_NL.ravel(), np.arange(2, count * width + 2, width)
+        for place_SN, symbol_SN in written:
+            token[place_SN + begin_N] = symbol_SN
+        answer = begin_N + (2 * operations_N + 2)
+        token[answer - 1] = first + self.modulus + len(self.operators)
+        token[answer] = first + value_N
+        scored_NL.ravel()[answer] = 0
         trained_NL = tokens_NL > BOS if self.trained == "all" else scored_NL != UNSCORED
         parts_NP = np.empty((count, 0), dtype=np.int32)
-        return Examples(tokens_NL, answer_at + 1, trained_NL, scored_NL, operations_N, parts_NP)
+        return Examples(tokens_NL, 2 * operations_N + 5, trained_NL, scored_NL, operations_N, parts_NP)
 
     def _expressions(
         self, rng: np.random.Generator, operations_N: npt.NDArray[np.int32]
-    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.int32]]:
-        """Places [S, N] in prefix expressions (each of 0 … 2L once), the tokens there (`PAD` from the end on), values.
+    ) -> tuple[list[tuple[npt.NDArray[np.int16], npt.NDArray[np.int32]]], npt.NDArray[np.int32]]:
+        """Places [S, N] of operators and of operands in prefix expressions (together each of 0 … 2L once), the tokens
+        there (`PAD` from the end on); values.
 
         A tree is read from the infix order of its operators K and operands G by giving every operator a random key: the
         smallest key of a range is its root, which makes the left size uniform at every operation, as it must be. What
@@ -128,15 +132,15 @@ class Mano(Task):
         # Among the operators; those that are not there come last, as do their places.
         rank_KN = start_KN + minima_GN[:-1] - used_KN
 
-        place_SN = np.empty((2 * longest + 1, count), dtype=np.int16)
-        place_SN[:longest] = rank_KN + start_KN + ~used_KN
-        place_SN[longest:] = minima_GN + np.arange(0, 2 * longest + 1, 2, dtype=np.int16)[:, None]
-        first = len(SPECIALS)
-        symbol_SN = np.empty(place_SN.shape, dtype=np.int16)
-        symbol_SN[:longest] = (operator_KN + np.int16(first + self.modulus)) * used_KN
-        symbol_SN[longest:] = (operand_GN + np.int16(first)) * used_GN
+        operator_place_KN = rank_KN + start_KN + ~used_KN
+        operand_place_GN = minima_GN + np.arange(0, 2 * longest + 1, 2, dtype=np.int16)[:, None]
+        first_operand, first_operator = np.int32(len(SPECIALS)), np.int32(len(SPECIALS) + self.modulus)
+        written = [
+            (operator_place_KN, (operator_KN + first_operator) * used_KN),
+            (operand_place_GN, (operand_GN + first_operand) * used_GN),
+        ]
         operator_KN += (np.int16(len(self.operators)) - operator_KN) * ~used_KN
-        return place_SN, symbol_SN, self._values(rank_KN, start_KN, operator_KN, operand_GN)
+        return written, self._values(rank_KN, start_KN, operator_KN, operand_GN)
 
     def _values(
         self,
@@ -149,14 +153,17 @@ class Mano(Task):
         place of the first operand of its range."""
         table = _table(self.operators, self.modulus).ravel()
         count, n = rank_KN.shape[1], np.arange(rank_KN.shape[1])
-        flat_KN = np.empty(rank_KN.shape, dtype=np.int64)
-        flat_KN.ravel()[rank_KN * np.int64(count) + n] = np.arange(rank_KN.size).reshape(rank_KN.shape)
-        left_KN = start_KN.ravel().take(flat_KN) * np.int64(count) + n
-        row_KN = operator_KN.ravel().take(flat_KN) * np.int32(self.modulus**2)
+        ranked_KN = rank_KN.astype(np.int64)
+        ranked_KN *= count
+        ranked_KN += n
+        flat_KN = np.empty_like(ranked_KN)
+        flat_KN.ravel()[ranked_KN.ravel()] = np.arange(flat_KN.size)
+        start, operator = start_KN.ravel(), operator_KN.ravel()
         value, modulus = operand_GN.ravel().astype(np.int32), np.int32(self.modulus)
-        for k in range(self.operations - 1, -1, -1):
-            left_N, right_N = value.take(left_KN[k]), value.take(flat_KN[k] + count)
-            value[left_KN[k]] = table.take(row_KN[k] + left_N * modulus + right_N)
+        for flat_N in flat_KN[::-1]:
+            left_N, right_N = start.take(flat_N) * np.int64(count) + n, flat_N + count
+            pair_N = value.take(left_N) * modulus + value.take(right_N)
+            value[left_N] = table.take(operator.take(flat_N) * modulus**2 + pair_N)
         return value[:count]
 
 
