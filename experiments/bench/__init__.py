@@ -1,1 +1,1 @@
-"""Measurements of speed, each against something that can be checked: rows of what was timed."""
+"""`looplm bench`: measurements of speed, each against something that can be checked. One module a benchmark."""

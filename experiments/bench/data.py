@@ -2,11 +2,13 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any
 
+from experiments.bench.measure import Options, Row, chosen
 from experiments.bench.oracles import oracle
 from synthdata.streams import Stream, world
 from synthdata.task import Task, tasks
@@ -28,8 +30,28 @@ def rows(rounds: int = 15) -> list[dict[str, Any]]:
     and worlds are drawn beforehand. Seconds are those that the thread was on a core, so that other processes slow it
     down by no more than they share caches and clock.
     """
+    return [row for task in _own_tasks().values() for row in _timed(task, rounds)]
+
+
+def run(options: Options) -> Iterator[Row]:
+    """The same rows for `looplm bench data`, where a ratio stands beside the side that ours is compared with.
+
+    Raises:
+        ValueError: if the device is not the CPU.
+    """
+    if options.device != "cpu":
+        raise ValueError(f"device is {options.device!r}; data are made on the cpu")
+    own = _own_tasks()
+    for name in chosen(own, options):
+        ours, theirs = (Row(**row) for row in _timed(own[name], 1 if options.quick else options.repeats))
+        yield replace(ours, ratio=1.0)
+        yield replace(theirs, ratio=ours.ratio)
+
+
+def _own_tasks() -> dict[str, Task]:
+    """The suite's tasks at default parameters, by name."""
     own = (cls() for cls in tasks().values() if cls.__module__.startswith("synthdata.tasks."))
-    return [row for task in own for row in _timed(task, rounds)]
+    return {task.name: task for task in own}
 
 
 def met(found: list[dict[str, Any]]) -> dict[str, bool]:

@@ -70,8 +70,8 @@ def loop_cross_entropy(
 
     `loss` is differentiable, once, in states, head and weights; the other results carry no gradient. The reference
     multiplies in float32 (float64 for float64 states), also under autocast; the one-pass backends multiply in the
-    states' precision. Whatever the states' precision, softmax and losses are float32 or better, and so is the sum that
-    becomes the head's gradient.
+    states' precision, on a CPU that has no instructions for it in float32. Whatever the states' precision, softmax and
+    losses are float32 or better, and so is the sum that becomes the head's gradient.
 
     Args:
         states_RND: normed states of the paid exits at the trained positions.

@@ -133,7 +133,10 @@ def test_the_size_of_a_chunk_changes_nothing(kernel: str, rows: int) -> None:
         pytest.param("chunked", torch.bfloat16, "cuda", marks=GPU),
     ],
 )
-def test_low_precision_is_close_and_its_losses_are_float32(backend: str, dtype: torch.dtype, device: str) -> None:
+def test_low_precision_is_close_and_its_losses_are_float32(
+    backend: str, dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_pass, "product_dtype", lambda dtype, device: dtype)  # also where it is emulated
     given = problem(exits=4, vocab_size=129, hidden=64)
     for name in ("states", "head"):
         given[name] = given[name].to(dtype).double()
@@ -156,6 +159,21 @@ def test_a_float32_head_under_low_precision_states_gets_a_float32_gradient() -> 
 
 
 @pytest.mark.parametrize("backend", ["reference", "chunked", TRITON])
+def test_a_cpu_without_the_instructions_multiplies_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+
+    def chosen(**capabilities: bool) -> list[torch.dtype]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+        one_pass.product_dtype.cache_clear()
+        return [one_pass.product_dtype(dtype, "cpu") for dtype in dtypes]
+
+    assert chosen(avx2=True, amx_bf16=False) == [torch.float32, torch.float32, torch.float32, torch.float64]
+    assert chosen(amx_bf16=True) == [torch.bfloat16, torch.float32, torch.float32, torch.float64]
+    assert one_pass.product_dtype(torch.float16, "cuda") == torch.float16
+    monkeypatch.undo()
+    one_pass.product_dtype.cache_clear()
+
+
 def test_gradients_are_made_only_for_what_needs_them(backend: str) -> None:
     given = problem(exits=2, vocab_size=9, hidden=8)
     states, head, weights = given["states"].float(), given["head"].float(), torch.rand(2, POSITIONS)

@@ -1,0 +1,192 @@
+"""`looplm bench train`: training as the suite does it, against the same loop without Lightning and a frozen plain one.
+
+All three train the same model on the same batches, every position supervised, with the entropy objective and the same
+threads and precision. Ours is timed chunk by chunk inside `fit`; the others run as many steps between two chunks.
+Compilation, the first chunk and checkpoints are not counted.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from experiments.bench.frozen import PlainLoopLM, PlainTraining
+from experiments.bench.measure import Options, Row, chosen, memory_rows, seconds, speed_rows
+from looplm.accounting import total_parameters, training_flops
+from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, Precision
+from looplm.execution import Execution, compile_segments, find_compiler
+from looplm.lightning_module import LoopTraining, training_loss
+from looplm.model import LoopLM
+from looplm.steps import step_of
+from looplm.training import Progress, fit
+from synthdata.batch import Batch
+
+OURS, BARE, FROZEN = "looplm train (ours)", "the same without Lightning", "frozen plain eager loop"
+PUBLIC = "public Ouro code, elsewhere"
+BATCHES = 4
+OBJECTIVE = ObjectiveConfig(name="entropy", beta=0.05)
+OPTIMIZER = OptimizerConfig(lr=1e-3, weight_decay=0.0, warmup_steps=0, final_lr_fraction=1.0)
+
+
+Loop = Callable[[int], None]
+"""Trains on the batch of this number, one step."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, a batch, and the optimiser steps between two looks at the clock.
+
+    `public_speed` is for orientation: tokens per second of the Ouro paper's public modelling code, eager, with the
+    entropy objective, on one core of another machine. It was not measured in this run.
+    """
+
+    model: ModelConfig
+    vocab_size: int
+    rows: int
+    context: int
+    chunk_steps: int
+    precision: Precision = "32-true"
+    public_speed: int | None = None
+
+    def __str__(self) -> str:
+        model = self.model
+        shape = f"d={model.hidden_size} {model.layers}x{model.loops} V={self.vocab_size} {self.rows}x{self.context}"
+        return shape if self.precision == "32-true" else f"{shape} {self.precision}"
+
+
+def _looped(layers: int, hidden_size: int, heads: int = 2) -> ModelConfig:
+    return ModelConfig(layers=layers, loops=4, hidden_size=hidden_size, heads=heads)
+
+
+QUICK = [Case(ModelConfig(loops=2, hidden_size=16), 20, 4, 6, chunk_steps=2)]
+CASES = {
+    "cpu": [
+        Case(_looped(1, 32), 72, 128, 22, chunk_steps=20, public_speed=58_000),
+        Case(_looped(1, 64), 64, 512, 4, chunk_steps=20, public_speed=25_000),
+        Case(_looped(2, 128), 512, 16, 128, chunk_steps=4, public_speed=5_700),
+    ],
+    "cuda": [
+        Case(_looped(4, 128), 512, 128, 256, chunk_steps=20, precision="bf16-mixed"),
+        Case(_looped(6, 256, heads=4), 50304, 16, 512, chunk_steps=20, precision="bf16-mixed"),
+        Case(_looped(12, 768, heads=12), 50304, 8, 512, chunk_steps=10, precision="bf16-mixed"),
+    ],
+}
+
+
+def batches(case: Case) -> list[Batch]:
+    """Random tokens; every position is trained."""
+    generator = np.random.default_rng(0)
+    shape = (case.rows, case.context)
+    tokens = generator.integers(case.vocab_size, size=(BATCHES, case.rows, case.context + 1), dtype=np.int64)
+    documents = np.broadcast_to(np.arange(case.rows, dtype=np.int32)[:, None], shape)
+    nothing = np.full(shape, -1, dtype=np.int8)
+    ones, zeros = np.ones(shape, dtype=np.float32), np.zeros(shape, dtype=np.int32)
+    return [Batch(t[:, :-1].copy(), t[:, 1:].copy(), ones, nothing, documents, zeros) for t in tokens]
+
+
+def frozen_loop(case: Case, device: str) -> Loop:
+    """The yardstick."""
+    model, made = case.model, batches(case)
+    plain = PlainLoopLM(
+        case.vocab_size, model.hidden_size, model.heads, model.feedforward_size, model.layers, model.loops
+    )
+    training = PlainTraining(plain.to(device), OPTIMIZER.lr, OBJECTIVE.beta, autocast=case.precision == "bf16-mixed")
+
+    def step(number: int) -> None:
+        batch = made[number % BATCHES]
+        training.step(torch.from_numpy(batch.tokens_BS).to(device), torch.from_numpy(batch.targets_BS).to(device))
+
+    return step
+
+
+def bare_loop(case: Case, device: str, compiled: bool) -> Loop:
+    """What `LoopTraining` does in a step, without Lightning around it."""
+    made = batches(case)
+    model = LoopLM(case.model, case.vocab_size).to(device)
+    if compiled:
+        compile_segments(model, None)
+    optimizer = LoopTraining(model, OBJECTIVE, OPTIMIZER, 1, {}).configure_optimizers()
+    parameters = list(model.parameters())
+
+    def step(number: int) -> None:
+        data = step_of(made[number % BATCHES])
+        on_device = data._replace(**{k: v.to(device) for k, v in data._asdict().items() if v is not None})
+        for group in optimizer.param_groups:
+            group["lr"] = OPTIMIZER.lr_at(number, 1)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=case.precision == "bf16-mixed"):
+            loss = training_loss(model, OBJECTIVE, on_device)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, OPTIMIZER.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def timed(case: Case, options: Options, compiled: bool, loops: Mapping[str, Loop]) -> dict[str, list[float]]:
+    """Seconds a step of each side, chunk by chunk; the first chunk is left out."""
+    made, size = batches(case), case.chunk_steps
+    taken: dict[str, list[float]] = {OURS: [], **{side: [] for side in loops}}
+
+    def steps(loop: Loop) -> None:
+        for number in range(size):
+            loop(number)
+
+    def after_chunk(progress: Progress) -> None:
+        spent = {OURS: 1 / progress.steps_per_second}
+        spent |= {side: seconds(partial(steps, loop), options.device) / size for side, loop in loops.items()}
+        if progress.step > size:
+            for side, each in spent.items():
+                taken[side].append(each)
+
+    with tempfile.TemporaryDirectory() as folder:
+        fit(
+            model=case.model,
+            vocab_size=case.vocab_size,
+            objective=OBJECTIVE,
+            optimizer=OPTIMIZER,
+            budget=BudgetConfig(steps=size * (options.repeats + 1), batch_size=case.rows),
+            precision=case.precision,
+            init_seed=0,
+            batch_at=lambda step: made[step % BATCHES],
+            folder=Path(folder),
+            execution=Execution(
+                device=options.device,
+                compile="on" if compiled else "off",
+                chunk_steps=size,
+                checkpoint_every_seconds=1e9,
+            ),
+            on_progress=after_chunk,
+            should_stop=lambda: False,
+        )
+    return taken
+
+
+def run(options: Options) -> Iterator[Row]:
+    """Tokens per second of the three, memory of a step, and what a step asks of the machine."""
+    compiled = find_compiler() is not None and not options.quick
+    for case in chosen(QUICK if options.quick else CASES[options.device], options):
+        name, positions = str(case), case.rows * case.context
+        loops = {BARE: bare_loop(case, options.device, compiled), FROZEN: frozen_loop(case, options.device)}
+        yield from speed_rows("train", name, timed(case, options, compiled, loops), positions, "tokens/s")
+        yield from memory_rows("train", name, {side: partial(loop, 0) for side, loop in loops.items()}, options.device)
+        flops = training_flops(
+            case.model,
+            case.vocab_size,
+            OBJECTIVE,
+            steps=1,
+            rows=case.rows,
+            context=case.context,
+            trained_positions=positions,
+        )
+        yield Row("train", name, "roofline", "work", sum(flops.values()) / 1e9, "GFLOP/step", None)
+        # AdamW alone: weights, gradients and two moments read, all but the gradients written, in float32.
+        traffic = 7 * 4 * total_parameters(case.model, case.vocab_size)
+        yield Row("train", name, "roofline", "traffic", traffic / 1e6, "MB/step", None)
+        if case.public_speed is not None:
+            yield Row("train", name, PUBLIC, "speed", case.public_speed, "tokens/s", None)

@@ -1,0 +1,77 @@
+"""`looplm bench`: measure what the suite claims about speed, both sides in one run."""
+
+import enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.cli.sweeps import Device, Json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.table import Table
+
+    from experiments.bench.measure import Row
+
+
+class Bench(enum.StrEnum):
+    """What is measured; each is a module of `experiments.bench`."""
+
+    DATA = "data"
+    LOSS = "loss"
+    TRAIN = "train"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register this module's command."""
+    app.command(rich_help_panel="Suite")(bench)
+
+
+def bench(
+    name: Annotated[Bench, typer.Argument(help="What to measure.")],
+    device: Annotated[Device, typer.Option(help="Where to measure.")] = Device.CPU,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each side; the median counts.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads, the same for every side.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny cases: shows that it runs, and nothing else.")] = False,
+    only: Annotated[str, typer.Option(help="Cases whose name contains this.", show_default=False)] = "",
+    as_json: Json = False,
+) -> None:
+    """Measure speed and memory against other ways to the same result. A ratio above 1 means that ours is better.
+
+    Both sides do the same work with the same threads and precision, in turns, in one process. On a busy machine the
+    ratios mean something, the times do not.
+    """
+    import dataclasses
+    import importlib
+
+    import torch
+
+    from experiments.bench.measure import Options
+    from experiments.cli.console import console, print_json
+    from looplm.execution import Execution
+
+    Execution(device=device.value).torch_device()
+    torch.set_num_threads(threads)
+    rows = importlib.import_module(f"experiments.bench.{name}").run(Options(device.value, repeats, quick, only))
+    if as_json:
+        print_json([dataclasses.asdict(row) for row in rows])
+    else:
+        console.print(_table(name, rows))
+
+
+def _table(name: str, rows: "Iterable[Row]") -> "Table":
+    from rich.table import Table
+
+    table = Table("case", "side", "metric", title=f"looplm bench {name}", title_justify="left")
+    for column in ("median", "unit", "ours is better by"):
+        table.add_column(column, justify="right")
+    case = None
+    for row in rows:
+        if case not in (None, row.case):
+            table.add_section()
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        median = f"{row.median:,.0f}" if row.median >= 1000 else f"{row.median:.4g}"
+        table.add_row("" if row.case == case else row.case, row.side, row.metric, median, row.unit, ratio)
+        case = row.case
+    return table

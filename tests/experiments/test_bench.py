@@ -1,0 +1,128 @@
+"""The benchmarks compare like with like, and their arithmetic is right. How fast anything is, is not tested."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from experiments.bench import loss, train
+from experiments.bench.measure import Options, Row, chosen, memory_rows, paired_seconds, speed_rows, time_rows
+from experiments.cli.main import app
+from looplm.config import ModelConfig
+from looplm.lightning_module import training_loss
+from looplm.model import LoopLM
+from looplm.steps import step_of
+
+QUICK = Options(repeats=2, quick=True)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_ratio_is_the_median_of_the_pairs() -> None:
+    taken = {"ours": [1.0, 2.0, 4.0], "theirs": [3.0, 2.0, 16.0]}  # pairs 3, 1 and 4; medians 2 and 3
+    assert list(time_rows("b", "c", taken)) == [
+        Row("b", "c", "ours", "time", 2000.0, "ms", 1.0),
+        Row("b", "c", "theirs", "time", 3000.0, "ms", 3.0),
+    ]
+    speeds = list(speed_rows("b", "c", taken, 12, "tokens/s"))
+    assert [(row.median, row.unit, row.ratio) for row in speeds] == [(6.0, "tokens/s", 1.0), (4.0, "tokens/s", 3.0)]
+
+
+def test_every_side_runs_once_unmeasured_and_then_in_turned_order() -> None:
+    order: list[str] = []
+    sides = {name: lambda name=name: order.append(name) for name in "abc"}
+    taken = paired_seconds(sides, 3, "cpu")
+    assert "".join(order) == "abc" + "abc" + "bca" + "cab"
+    assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_peak_memory_counts_what_is_held_at_once() -> None:
+    def one_after_the_other() -> None:
+        for _ in range(3):
+            torch.empty(2**18)
+
+    def together() -> list[Tensor]:
+        return [torch.empty(2**18) for _ in range(3)]
+
+    rows = memory_rows("b", "c", {"ours": one_after_the_other, "theirs": together}, "cpu")
+    assert [(row.median, row.unit, row.ratio) for row in rows] == [(1.0, "MiB", 1.0), (3.0, "MiB", 3.0)]
+
+
+def test_only_chooses_cases() -> None:
+    cases = loss.CASES["cpu"]
+    assert chosen(cases, Options(only="bfloat16")) == [case for case in cases if case.dtype == torch.bfloat16]
+    with pytest.raises(ValueError, match="--only is 'V=7'; it must be part of one of: R=4 N=1024 V=512"):
+        chosen(cases, Options(only="V=7"))
+
+
+def test_the_roofline_of_the_loss_is_counted_right() -> None:
+    case = loss.Case(exits=2, positions=3, vocab_size=5, hidden=7, dtype=torch.bfloat16)
+    assert case.flops == 3 * 2 * (2 * 3) * 5 * 7
+    assert case.traffic == 2 * (2 * (2 * 3 * 7) + 2 * (5 * 7))
+
+
+def test_a_side_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = loss.losses("cpu")
+    last_exit_alone = lambda x, head, t, w: sides["all logits"](x[-1:], head, t, w[-1:])  # noqa: E731
+    monkeypatch.setattr(loss, "losses", lambda device: sides | {"wrong": last_exit_alone})
+    with pytest.raises(RuntimeError, match="wrong is not comparable: its loss differs from ours by"):
+        list(loss.run(QUICK))
+
+
+def test_the_frozen_loop_trains_the_same_model() -> None:
+    case = train.Case(ModelConfig(layers=2, loops=3, hidden_size=16), 20, 4, 6, chunk_steps=2)
+    batch = train.batches(case)[0]
+    ours = LoopLM(case.model, case.vocab_size)
+    plain = train.PlainLoopLM(case.vocab_size, 16, 2, case.model.feedforward_size, layers=2, loops=3)
+    weights = {
+        name.replace("gate.", "exit.") if name.startswith("gate.") else name: value.detach().clone()
+        for name, value in ours.named_parameters()
+    }
+    for block in ("blocks.0.", "blocks.1."):
+        qkv = weights.pop(f"{block}attention.query_key_value.weight").chunk(3)
+        weights |= {f"{block}{name}.weight": part for name, part in zip(("query", "key", "value"), qkv, strict=True)}
+        weights[f"{block}output.weight"] = weights.pop(f"{block}attention.output.weight")
+        gate_up = weights.pop(f"{block}feedforward.gate_up.weight").chunk(2)
+        weights |= {f"{block}{name}.weight": part for name, part in zip(("gate", "up"), gate_up, strict=True)}
+        weights[f"{block}down.weight"] = weights.pop(f"{block}feedforward.down.weight")
+    plain.load_state_dict(weights)
+
+    training = train.PlainTraining(plain, train.OPTIMIZER.lr, train.OBJECTIVE.beta, autocast=False)
+    optimizer = train.LoopTraining(ours, train.OBJECTIVE, train.OPTIMIZER, 1, {}).configure_optimizers()
+    for _ in range(4):
+        wanted = training.step(torch.from_numpy(batch.tokens_BS), torch.from_numpy(batch.targets_BS))
+        value = training_loss(ours, train.OBJECTIVE, step_of(batch))
+        assert value.item() == pytest.approx(wanted, rel=1e-5)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(ours.parameters(), train.OPTIMIZER.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = train.OPTIMIZER.lr
+        optimizer.step()
+        optimizer.zero_grad()
+    assert value.item() < 0.999 * training_loss(LoopLM(case.model, case.vocab_size), train.OBJECTIVE, step_of(batch))
+
+
+@pytest.mark.parametrize(
+    ("bench", "sides"),
+    [
+        ("loss", {"chunked (ours)", "all logits", "torch linear_cross_entropy", loss.FLOOR, "roofline"}),
+        ("data", {"vectorised", "oracle"}),
+        ("train", {train.OURS, train.BARE, train.FROZEN, "roofline"}),
+    ],
+)
+def test_a_benchmark_prints_rows_as_json(bench: str, sides: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    app(["bench", bench, "--quick", "--repeats", "2", "--json"], standalone_mode=False)
+    rows = json.loads(capsys.readouterr().out)
+    assert all(list(row) == ["bench", "case", "side", "metric", "median", "unit", "ratio"] for row in rows)
+    assert {row["side"] for row in rows} == sides
+    assert all(row["median"] > 0 and row["bench"] == bench for row in rows)
+    ours = rows[0]["side"]
+    assert {row["ratio"] for row in rows if row["side"] == ours} == {1.0}
+    assert {row["ratio"] is None for row in rows if row["side"] == "roofline"} <= {True}
