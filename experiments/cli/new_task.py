@@ -20,7 +20,7 @@ import numpy as np
 
 from synthdata.examples import UNSCORED, Examples
 from synthdata.layout import write
-from synthdata.partition import check_train_fraction, draw_key, draw_side
+from synthdata.partition import draw_key, draw_side
 from synthdata.task import Task, register, require
 from synthdata.vocabulary import BOS, SPECIALS, Vocabulary, numbered
 
@@ -28,60 +28,48 @@ from synthdata.vocabulary import BOS, SPECIALS, Vocabulary, numbered
 @register
 @dataclass(frozen=True, kw_only=True)
 class {class_name}(Task):
-    """The largest of some numbers; only the answer is trained.
+    """The larger of two numbers; only the answer is trained.
 
-        inputs   <bos>  n3  n7  n5  =
-        labels   _      _   _   _   n7
+        inputs   <bos>  n3  n7
+        labels   _      _   n7
 
-    A keyed hash of the question, drawn with the world, decides whether it belongs to `train` or to `test`.
+    A keyed hash of the question, drawn with the world, decides whether it is trained (four in five are) or tested.
 
     Attributes:
         numbers: how many different numbers there are.
-        length: numbers in a question. Difficulty is the same.
-        train_fraction: share of the questions that may be trained.
     """
 
     name: ClassVar[str] = "{name}"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "our own"
     splits = ("train", "test")
+    max_length = 4
 
     numbers: int = 50
-    length: int = 3
-    train_fraction: float = 0.8
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(2 <= self.numbers <= 10_000, "numbers", self.numbers, "between 2 and 10,000")
-        require(2 <= self.length <= 1_000, "length", self.length, "between 2 and 1,000")
-        check_train_fraction(self.train_fraction)
+        require(10 <= self.numbers <= 10_000, "numbers", self.numbers, "between 10 and 10,000")
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Numbers, then `=`."""
-        return Vocabulary((*numbered("n", self.numbers), "="))
-
-    @property
-    def max_length(self) -> int:
-        """BOS, numbers, `=`, answer."""
-        return self.length + 3
+        """The numbers."""
+        return Vocabulary(tuple(numbered("n", self.numbers)))
 
     def world(self, rng: np.random.Generator) -> np.uint64:
         """The key that divides the questions."""
         return draw_key(rng)
 
     def draw(self, world: np.uint64, split: str, rng: np.random.Generator, count: int) -> Examples:
-        """Independent questions of one side of the partition."""
-        return draw_side(lambda n: self._ask(rng, n), world, self.train_fraction, split == "train", count)
+        """Independent questions of one side."""
 
-    def _ask(self, rng: np.random.Generator, count: int) -> Examples:
-        number_NK = rng.integers(self.numbers, size=(count, self.length))
-        bos_N1, equals_N1 = np.full((count, 1), BOS), np.full((count, 1), len(SPECIALS) + self.numbers)
-        answer_N1 = len(SPECIALS) + number_NK.max(axis=1, keepdims=True)
-        token_NL = np.concatenate([bos_N1, len(SPECIALS) + number_NK, equals_N1, answer_N1], axis=1)
-        span_NL = np.full(token_NL.shape, UNSCORED)
-        span_NL[:, -1] = 0
-        return write(token_NL, span_NL, self.max_length, "answer", np.full(count, self.length))
+        def ask(n: int) -> Examples:
+            number_N2 = len(SPECIALS) + rng.integers(self.numbers, size=(n, 2))
+            token_NL = np.column_stack([np.full(n, BOS), number_N2, number_N2.max(axis=1)])
+            span_NL = np.tile([UNSCORED, UNSCORED, UNSCORED, 0], (n, 1))
+            return write(token_NL, span_NL, self.max_length, "answer", np.ones(n, dtype=np.int32))
+
+        return draw_side(ask, world, 0.8, split == "train", count)
 '''
 
 
@@ -100,7 +88,7 @@ def new_task(
     from experiments.cli.console import console
 
     path = write_task(name, folder)
-    console.print(f"{path} is a task, {name!r}, that finds the largest of some numbers. Make it yours, then:")
+    console.print(f"{path} is a task, {name!r}, that finds the larger of two numbers. Make it yours, then:")
     if folder is None:
         console.print(f"  looplm preview {name}", f"  pytest tests/contracts -k {name}", sep="\n")
         console.print(
