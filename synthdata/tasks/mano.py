@@ -104,7 +104,8 @@ class Mano(Task):
         tokens_NL[:, 1] = first + self.modulus + len(self.operators) + operations_N
         token, begin_N = tokens_NL.ravel(), np.arange(2, count * width + 2, width)
         for place_SN, symbol_SN in written:
-            token[place_SN + begin_N] = symbol_SN
+            for place_N, symbol_N in zip(place_SN, symbol_SN, strict=True):
+                token[place_N + begin_N] = symbol_N
         answer = begin_N + (2 * operations_N + 2)
         token[answer - 1] = first + self.modulus + len(self.operators)
         token[answer] = first + value_N
@@ -153,11 +154,10 @@ class Mano(Task):
         place of the first operand of its range."""
         table = _table(self.operators, self.modulus).ravel()
         count, n = rank_KN.shape[1], np.arange(rank_KN.shape[1])
-        ranked_KN = rank_KN.astype(np.int64)
-        ranked_KN *= count
-        ranked_KN += n
-        flat_KN = np.empty_like(ranked_KN)
-        flat_KN.ravel()[ranked_KN.ravel()] = np.arange(flat_KN.size)
+        flat_KN = np.empty(rank_KN.shape, dtype=np.int64)
+        flat = flat_KN.ravel()
+        for k, rank_N in enumerate(rank_KN):
+            flat[rank_N * np.int64(count) + n] = k * count + n
         start, operator = start_KN.ravel(), operator_KN.ravel()
         value, modulus = operand_GN.ravel().astype(np.int32), np.int32(self.modulus)
         for flat_N in flat_KN[::-1]:
