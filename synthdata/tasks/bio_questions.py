@@ -95,7 +95,7 @@ class BioQuestions(Task):
         )
         require(0 < self.question_share < 1, "question_share", self.question_share, "between 0 and 1, exclusive")
         require(
-            2 <= self._trained_count <= self.people - 2,
+            0 < self.asked_people < 1 and 2 <= self._trained_count <= self.people - 2,
             "asked_people",
             self.asked_people,
             f"a share that leaves at least 2 of the {self.people} people on either side",

@@ -86,19 +86,19 @@ class Comparison(Task):
             f"fewer: with attributes {self.attributes} there are more than {MAX_PAIRS:,} ordered pairs",
         )
         require(
-            2 <= self._held_out_count <= self.entities - 2,
+            0 < self.held_out_entities < 1 and 2 <= self._held_out_count <= self.entities - 2,
             "held_out_entities",
             self.held_out_entities,
             f"a share that leaves at least 2 of the {self.entities} entities on either side",
         )
         pairs = math.comb(self.entities - self._held_out_count, 2)
-        tested = round(self.test_share * pairs)
+        tested = round(self.test_share * pairs) if 0 < self.test_share < 1 else 0
         require(
             1 <= tested < pairs, "test_share", self.test_share, f"a share that takes some but not all of {pairs} pairs"
         )
         available = 2 * (pairs - tested) * self.attributes
         require(
-            1 <= self._trained_count <= available,
+            0 < self.phi < math.inf and 1 <= self._trained_count <= available,
             "phi",
             self.phi,
             f"above 0 and at most {available / self._id_fact_count:g}, for {available} comparisons of "

@@ -80,7 +80,7 @@ class Composition(Task):
         )
         require(0 < self.test_share < 1, "test_share", self.test_share, "between 0 and 1, exclusive")
         require(
-            1 <= self._held_out_count < self._fact_count,
+            0 < self.held_out_facts < 1 and 1 <= self._held_out_count < self._fact_count,
             "held_out_facts",
             self.held_out_facts,
             f"a share that holds out some but not all of the {self._fact_count} facts",

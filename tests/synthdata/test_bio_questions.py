@@ -209,6 +209,7 @@ def test_shared_birth_dates_are_not_searched_by() -> None:
             {"asked_people": 0.001},
             "asked_people is 0.001; it must be a share that leaves at least 2 of the 1000 people",
         ),
+        ({"asked_people": float("nan")}, "asked_people is nan; it must be a share"),
         ({"questions": "none"}, "questions is 'none'; it must be all | extraction | partial"),
         ({"variant": "single"}, "variant is 'single'; it must be multi | simple"),
     ],

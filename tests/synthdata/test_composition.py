@@ -135,6 +135,8 @@ def test_fact_bits() -> None:
         ({"out_degree": 21}, "out_degree is 21; it must be at least 1 and at most relations, 20"),
         ({"entities": 200_001}, "entities is 200001; it must be fewer: with out_degree 10"),
         ({"held_out_facts": 0.0}, "held_out_facts is 0.0; it must be a share that holds out some but not all of the"),
+        ({"held_out_facts": float("nan")}, "held_out_facts is nan; it must be a share"),
+        ({"phi": float("nan")}, "phi is nan; it must be above 0"),
         ({"test_share": 1.0}, "test_share is 1.0; it must be between 0 and 1, exclusive"),
         ({"phi": 0.0}, "phi is 0.0; it must be above 0 and at most 9.95"),
         ({"phi": 9.96}, "phi is 9.96; it must be above 0 and at most 9.95, the compositions that an ID fact can begin"),
