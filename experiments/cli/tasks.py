@@ -20,15 +20,24 @@ def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel="Data")(sample)
 
 
-def tasks() -> None:
+def tasks(
+    gallery: Annotated[
+        Path | None, typer.Option(help="Write a page of examples of every task to this HTML file.", show_default=False)
+    ] = None,
+) -> None:
     """List the tasks: name, version, source, splits and parameters with their defaults."""
     import dataclasses
 
     from rich.table import Table
 
     from experiments.cli.console import console
+    from experiments.cli.gallery import render
     from synthdata.task import tasks as registered
 
+    if gallery is not None:
+        gallery.write_text(render(task() for task in registered().values()))
+        console.print(f"examples of every task in {gallery}")
+        return
     table = Table("task", "version", "source", "splits", "parameters", title="Tasks", title_justify="left")
     for name, task in registered().items():
         parameters = ", ".join(f"{k}={v}" for k, v in dataclasses.asdict(task()).items())
