@@ -1,9 +1,12 @@
-"""Parameters and floating-point operations by group, as closed forms. No torch here; tests count the real model.
+"""Parameters, floating-point operations and bytes, as closed forms. No torch here; tests count the real model.
 
 A multiply-add is two FLOPs. Only matrix products count, as in `torch.utils.flop_counter`: norms, activations, softmax,
 rotations and the embedding look-up are free. Attention scores count in full, although causality halves what matters.
 The backward pass costs twice the forward one; what a fused kernel computes a second time is not counted.
 """
+
+from collections.abc import Sequence
+from typing import Literal
 
 from looplm.config import ModelConfig, ObjectiveConfig
 
@@ -114,3 +117,66 @@ def evaluation_flops(
         head_exits=model.exits,
         gate=True,
     )
+
+
+def decoding_flops(
+    model: ModelConfig,
+    vocab_size: int,
+    *,
+    prompt: int,
+    loops: Sequence[int],
+    reads: Literal["gate", "head"] | None = "gate",
+) -> dict[str, int]:
+    """FLOPs by group of continuing one sequence with a cache and early exit, as `decoding.generate` does.
+
+    The prompt but for its last token is read at full depth and without the head; then each token runs its own number
+    of loops, attending to all positions so far, and pays the head once for what it predicts.
+
+    Args:
+        model: the architecture.
+        vocab_size: tokens V.
+        prompt: tokens of the prompt.
+        loops: loops run for each generated token.
+        reads: what the exit rule reads after every loop but the last possible one; None for a rule that reads neither.
+    """
+    hidden = model.hidden_size
+    total = forward_flops(model, vocab_size, rows=1, context=prompt - 1, head_positions=0, head_exits=0, gate=False)
+    passes = model.layers * sum(loops)
+    reached = sum(count * (prompt + number) for number, count in enumerate(loops))
+    checks = sum(min(count, model.loops - 1) for count in loops)
+    total["attention"] += passes * 2 * 4 * hidden**2
+    total["scores"] += model.layers * reached * 2 * 2 * hidden
+    total["feedforward"] += passes * 2 * 3 * hidden * model.feedforward_size
+    total["gate"] += checks * 2 * hidden if reads == "gate" else 0
+    total["head"] += (len(loops) + (checks if reads == "head" else 0)) * 2 * hidden * vocab_size
+    return total
+
+
+def kv_bytes(model: ModelConfig, *, rows: int, context: int, bytes_per_value: int, shared: bool = False) -> int:
+    """Bytes of cached keys and values: one cache a layer and loop, or a layer where the loops share one.
+
+    Args:
+        model: the architecture.
+        rows: sequences.
+        context: positions cached of each.
+        bytes_per_value: 4 for float32, 2 for bfloat16.
+        shared: whether the loops share a cache at decoding (`last`, `average` or `first`).
+    """
+    caches = model.layers if shared else model.depth
+    return 2 * caches * rows * context * model.hidden_size * bytes_per_value
+
+
+def activation_bytes(model: ModelConfig, *, rows: int, context: int) -> int:
+    """Bytes that the blocks and norms keep for the backward pass, in float32, eager, on rows of one document each.
+
+    Per position and block: 8 D in the four norms, 5 D of queries, keys and values (with their rotated copies), 3 D that
+    enter the projections, 4 F in the feed-forward, and a number for each norm and each head. Per position and exit:
+    2 D + 1 in the final norm. Embedding, head, gate and loss come on top.
+
+    Args:
+        model: the architecture.
+        rows: rows B, padded ones included.
+        context: positions S of a row, padding included.
+    """
+    block = 16 * model.hidden_size + 4 * model.feedforward_size + 4 + model.heads
+    return 4 * rows * context * (model.depth * block + model.exits * (2 * model.hidden_size + 1))
