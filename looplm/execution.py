@@ -9,10 +9,13 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from looplm.attention import AttentionName, choose_attention, why_not
+from looplm.config import Precision
 from looplm.model import LoopLM, run_segment
 
 DeviceName = Literal["cpu", "cuda"]
 CompileMode = Literal["auto", "on", "off"]
+AttentionMode = Literal["auto", AttentionName]
 LoggerName = Literal["none", "tensorboard", "wandb"]
 
 COMPILE_FROM_STEPS = 500
@@ -31,6 +34,8 @@ class Execution:
         device: `cpu` or `cuda`.
         compile: whether blocks go through torch.compile. `auto` does so where a C++ compiler is found and the training
             is long enough; `on` insists.
+        attention: what keeps packed documents apart (see `looplm.attention`); `auto` takes the first of flash, varlen
+            and sdpa that runs.
         checkpoint_every_seconds: least time between two checkpoints (one is always written at the end).
         chunk_steps: optimiser steps between two looks at progress, clock and `should_stop`.
         cache_folder: where compiled code is kept for the next process; by default $TORCHINDUCTOR_CACHE_DIR, else a
@@ -41,13 +46,14 @@ class Execution:
 
     device: DeviceName = "cpu"
     compile: CompileMode = "auto"
+    attention: AttentionMode = "auto"
     checkpoint_every_seconds: float = 60.0
     chunk_steps: int = 20
     cache_folder: str | Path | None = None
     logger: LoggerName = "none"
 
     def __post_init__(self) -> None:
-        choices = {"device": DeviceName, "compile": CompileMode, "logger": LoggerName}
+        choices = {"device": DeviceName, "compile": CompileMode, "attention": AttentionMode, "logger": LoggerName}
         for field, names in ((field, get_args(kind)) for field, kind in choices.items()):
             if getattr(self, field) not in names:
                 raise ValueError(f"execution.{field} is {getattr(self, field)!r}; it must be {' | '.join(names)}")
@@ -63,6 +69,16 @@ class Execution:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("execution.device is 'cuda'; torch finds no CUDA device here, so it must be 'cpu'")
         return torch.device(self.device)
+
+    def attention_kernel(self, precision: Precision) -> AttentionName:
+        """What keeps packed documents apart in a training of this precision; a `ValueError` if it cannot run here."""
+        if self.attention == "auto":
+            return choose_attention(self.device, precision)
+        if (reason := why_not(self.attention, self.device, precision)) is not None:
+            raise ValueError(
+                f"execution.attention is {self.attention!r}, which {reason}; it must be auto | sdpa | rows"
+            )
+        return self.attention
 
 
 def open_logger(execution: Execution, folder: Path) -> Logger | None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from looplm.attention import AttentionName, Documents, attend, prepare
 from looplm.config import ModelConfig
 
 
@@ -102,21 +103,15 @@ class Attention(nn.Module):
         self.query_key_value = Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x_BSD: Tensor, angles: Rotary, mask_B1SS: Tensor | None) -> Tensor:
-        """(B, S, D) -> (B, S, D); without a mask, causal within the row."""
+    def forward(self, x_BSD: Tensor, angles: Rotary, documents: Documents | None) -> Tensor:
+        """(B, S, D) -> (B, S, D); see `attend`."""
         rows, positions, hidden = x_BSD.shape
         qkv_BSHK = self.query_key_value(x_BSD).view(rows, positions, 3 * self.heads, -1)
         turned_BSHK = angles.turn(qkv_BSHK[:, :, : 2 * self.heads])
         query_BSHK, key_BSHK = turned_BSHK.chunk(2, dim=2)
         value_BSHK = qkv_BSHK[:, :, 2 * self.heads :]
-        mixed_BHSK = F.scaled_dot_product_attention(
-            query_BSHK.transpose(1, 2),
-            key_BSHK.transpose(1, 2),
-            value_BSHK.transpose(1, 2),
-            attn_mask=mask_B1SS,
-            is_causal=mask_B1SS is None,
-        )
-        return self.output(mixed_BHSK.transpose(1, 2).reshape(rows, positions, hidden))
+        mixed_BSHK = attend(query_BSHK, key_BSHK, value_BSHK, documents)
+        return self.output(mixed_BSHK.reshape(rows, positions, hidden))
 
 
 class FeedForward(nn.Module):
@@ -146,28 +141,19 @@ class Block(nn.Module):
         self.feedforward = FeedForward(config)
         self.after_feedforward = RMSNorm(size, epsilon)
 
-    def forward(self, x_BSD: Tensor, angles: Rotary, mask_B1SS: Tensor | None) -> Tensor:
+    def forward(self, x_BSD: Tensor, angles: Rotary, documents: Documents | None) -> Tensor:
         """(B, S, D) -> (B, S, D)."""
-        x_BSD = x_BSD + self.after_attention(self.attention(self.before_attention(x_BSD), angles, mask_B1SS))
+        x_BSD = x_BSD + self.after_attention(self.attention(self.before_attention(x_BSD), angles, documents))
         return x_BSD + self.after_feedforward(self.feedforward(self.before_feedforward(x_BSD)))
 
 
 def run_segment(
-    x_BSD: Tensor, blocks: Iterable[Block], norm: RMSNorm, angles: Rotary, mask_B1SS: Tensor | None
+    x_BSD: Tensor, blocks: Iterable[Block], norm: RMSNorm, angles: Rotary, documents: Documents | None
 ) -> Tensor:
     """What lies between two exits: some blocks, then the final norm. The unit that is compiled."""
     for block in blocks:
-        x_BSD = block(x_BSD, angles, mask_B1SS)
+        x_BSD = block(x_BSD, angles, documents)
     return norm(x_BSD)
-
-
-def attention_mask(documents_BS: Tensor) -> Tensor:
-    """True where a position may look: at itself and at what precedes it in its own document, (B, S) -> (B, 1, S, S).
-
-    Padding counts as one more document, so that no row of the mask is empty.
-    """
-    same_BSS = documents_BS.unsqueeze(2) == documents_BS.unsqueeze(1)
-    return same_BSS.tril().unsqueeze(1)
 
 
 class LoopLM(nn.Module):
@@ -193,6 +179,7 @@ class LoopLM(nn.Module):
         self.gate = Linear(config.hidden_size, 1, bias=True)
         self.head = None if config.tied_embeddings else Linear(config.hidden_size, vocab_size)
         self.run_segment: Callable[..., Tensor] = run_segment
+        self.attention: AttentionName = "sdpa"
         self._initialise(init_seed)
 
     @torch.no_grad()
@@ -214,12 +201,12 @@ class LoopLM(nn.Module):
         x_BSD = self.embedding(tokens_BS)
         head_size = config.hidden_size // config.heads
         angles = rotary(tokens_BS.shape[1], head_size, config.rope_base, x_BSD.dtype, x_BSD.device)
-        mask_B1SS = None if documents_BS is None else attention_mask(documents_BS)
+        documents = None if documents_BS is None else prepare(documents_BS, self.attention)
         size = config.exit_every or config.layers
         segments = [list(self.blocks[first : first + size]) for first in range(0, config.layers, size)]
         states = []
         for blocks in segments * config.loops:
-            x_BSD = self.run_segment(x_BSD, blocks, self.norm, angles, mask_B1SS)
+            x_BSD = self.run_segment(x_BSD, blocks, self.norm, angles, documents)
             states.append(x_BSD)
         return states
 

@@ -245,6 +245,7 @@ def fit(
             budget.steps,
             provenance={"configuration": configuration, "backend": backend.name},
         )
+        module.model.attention = execution.attention_kernel(precision)
         with _quiet_lightning():
             if backend.name == "compile":
                 compile_segments(module.model, execution.cache_folder)

@@ -13,13 +13,18 @@ def doctor() -> None:
     import importlib.metadata
     import os
     import platform
+    from typing import get_args
 
     import torch
+    from rich.markup import escape
     from rich.table import Table
 
     from experiments.cli.console import console
     from experiments.questions import questions, runs_root
+    from looplm.attention import AttentionName, choose_attention, why_not
     from looplm.execution import find_compiler
+    from looplm.loss import Backend as LossBackend
+    from looplm.loss import why_no_triton
     from sweeps.provenance import device_model, suite_commit
 
     def installed(package: str) -> str:
@@ -38,8 +43,14 @@ def doctor() -> None:
     compiler = find_compiler()
     why = "torch.compile will use it" if compiler else "no C++ compiler ($CXX, g++, clang++): torch.compile is not used"
     table.add_row("backend", f"compile ({compiler})" if compiler else "eager", why)
-    table.add_row("attention", "torch SDPA", "the default everywhere")
-    table.add_row("flash-attn", installed("flash-attn"), "optional extra \\[flash]; needs CUDA")
+    chosen = choose_attention(device, "bf16-mixed")
+    for name in get_args(AttentionName):
+        reason = why_not(name, device, "bf16-mixed")
+        why = "keeps packed documents apart" if name == chosen else "runs where a training asks for it"
+        table.add_row(f"attention {name}", "no" if reason else "yes", escape(reason or why))
+    for name in get_args(LossBackend)[1:]:
+        reason = why_no_triton(device) if name == "triton" else None
+        table.add_row(f"loss {name}", "no" if reason else "yes", escape(reason or "chosen by the size of the logits"))
     table.add_row("commit", suite_commit() or "no git checkout", "recorded in every row")
     root = runs_root()
     where = root if root.exists() else root.parent

@@ -1,0 +1,158 @@
+"""Causal attention that stays inside documents, behind one `attend`; and which kernels can run it here, or why not.
+
+- `sdpa`: PyTorch's scaled_dot_product_attention with a mask. Runs everywhere; what the others are tested against.
+- `rows`: the same without a mask, every document a row of its own. Runs everywhere; pays where documents are short.
+- `varlen`, `flash`: PyTorch's varlen_attn and the flash-attn package, over documents end to end, in bfloat16 on a GPU.
+- `flex`: PyTorch's FlexAttention, on a GPU, to be compiled.
+
+Rows that are one document each need none of this: there every choice means SDPA, causal, without a mask.
+
+Shapes in names: B = row, S = position, M = rows and positions flattened, H = head, K = size of a head, N = document,
+L = position in a document.
+"""
+
+import importlib.util
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from looplm.config import Precision
+
+AttentionName = Literal["sdpa", "rows", "varlen", "flash", "flex"]
+
+
+class Rows(NamedTuple):
+    """Documents as rows of their own.
+
+    Attributes:
+        source_NL: for each document's positions, which of M it is; anything beyond a document's end.
+        place_M: where each of M is among N x L.
+    """
+
+    source_NL: Tensor
+    place_M: Tensor
+
+
+class Ragged(NamedTuple):
+    """Documents end to end.
+
+    Attributes:
+        kernel: which kernel is to run.
+        offsets: int32, where each document begins in M, and M.
+        longest: positions of the longest.
+    """
+
+    kernel: Literal["varlen", "flash"]
+    offsets: Tensor
+    longest: int
+
+
+Documents = Tensor | Rows | Ragged | BlockMask
+"""What keeps documents apart, prepared once a batch for one kernel; a tensor is the mask (B, 1, S, S) of `sdpa`."""
+
+
+def why_not(name: AttentionName, device: str, precision: Precision) -> str | None:
+    """Why this kernel cannot run here in a training of this precision; None where it can."""
+    if name in ("sdpa", "rows"):
+        return None
+    if device != "cuda" or not torch.cuda.is_available():
+        return "needs a CUDA device"
+    if name == "flash" and importlib.util.find_spec("flash_attn") is None:
+        return "needs flash-attn (extra [flash])"
+    if name in ("varlen", "flash"):
+        if precision == "32-true":
+            return "needs precision bf16-mixed"
+        if torch.cuda.get_device_capability() < (8, 0):
+            return "needs compute capability 8.0 or later"
+    return None
+
+
+def choose_attention(device: str, precision: Precision) -> AttentionName:
+    """The first of flash, varlen and sdpa that runs here."""
+    names: tuple[AttentionName, ...] = ("flash", "varlen")
+    return next((name for name in names if why_not(name, device, precision) is None), "sdpa")
+
+
+def attention_mask(documents_BS: Tensor) -> Tensor:
+    """True where a position may look: at itself and at what precedes it in its own document, (B, S) -> (B, 1, S, S).
+
+    Padding counts as one more document, so that no row of the mask is empty.
+    """
+    same_BSS = documents_BS.unsqueeze(2) == documents_BS.unsqueeze(1)
+    return same_BSS.tril().unsqueeze(1)
+
+
+def prepare(documents_BS: Tensor, name: AttentionName) -> Documents:
+    """What `attend` needs to keep the documents of a batch apart. A document lies in one row without gaps.
+
+    All but `sdpa` and `flex` wait for the device, once.
+    """
+    if name == "sdpa":
+        return attention_mask(documents_BS)
+    rows, positions = documents_BS.shape
+    if name == "flex":
+
+        def may_look(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return (query >= key) & (documents_BS[b, query] == documents_BS[b, key])
+
+        return create_block_mask(may_look, rows, None, positions, positions, device=documents_BS.device)
+    begins_BS = torch.ones_like(documents_BS, dtype=torch.bool)
+    begins_BS[:, 1:] = documents_BS[:, 1:] != documents_BS[:, :-1]
+    begin_N = begins_BS.flatten().nonzero().squeeze(1)
+    index_M = torch.arange(rows * positions, device=documents_BS.device)
+    offsets = torch.cat([begin_N, begin_N.new_tensor([rows * positions])])
+    longest = int(offsets.diff().max())
+    if name != "rows":
+        return Ragged(name, offsets.int(), longest)
+    document_M = begins_BS.flatten().cumsum(0) - 1
+    source_NL = (begin_N.unsqueeze(1) + index_M[:longest]).clamp(max=rows * positions - 1)
+    return Rows(source_NL, document_M * longest + index_M - begin_N[document_M])
+
+
+def attend(query_BSHK: Tensor, key_BSHK: Tensor, value_BSHK: Tensor, documents: Documents | None) -> Tensor:
+    """softmax(Q K^T / sqrt(K)) V over a position's own document up to itself, (B, S, H, K) each.
+
+    Args:
+        query_BSHK: queries.
+        key_BSHK: keys.
+        value_BSHK: values, whose precision is the result's.
+        documents: what `prepare` made, or None where every row is one document.
+    """
+    given, precision = (query_BSHK, key_BSHK, value_BSHK), value_BSHK.dtype
+    if isinstance(documents, Rows):
+        query_NLHK, key_NLHK, value_NLHK = (x.flatten(0, 1)[documents.source_NL] for x in given)
+        mixed_NLHK = _sdpa(query_NLHK, key_NLHK, value_NLHK, None)
+        return mixed_NLHK.flatten(0, 1)[documents.place_M].view_as(value_BSHK)
+    if isinstance(documents, Ragged):
+        query_MHK, key_MHK, value_MHK = (x.flatten(0, 1).to(precision) for x in given)
+        return _ragged(query_MHK, key_MHK, value_MHK, documents).view_as(value_BSHK)
+    if isinstance(documents, BlockMask):
+        query_BHSK, key_BHSK, value_BHSK = (x.transpose(1, 2).to(precision) for x in given)
+        return flex_attention(query_BHSK, key_BHSK, value_BHSK, block_mask=documents).transpose(1, 2)
+    return _sdpa(query_BSHK, key_BSHK, value_BSHK, documents)
+
+
+def _sdpa(query_BSHK: Tensor, key_BSHK: Tensor, value_BSHK: Tensor, mask_B1SS: Tensor | None) -> Tensor:
+    return F.scaled_dot_product_attention(
+        query_BSHK.transpose(1, 2),
+        key_BSHK.transpose(1, 2),
+        value_BSHK.transpose(1, 2),
+        attn_mask=mask_B1SS,
+        is_causal=mask_B1SS is None,
+    ).transpose(1, 2)
+
+
+def _ragged(query_MHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, documents: Ragged) -> Tensor:
+    _, offsets, longest = documents
+    if documents.kernel == "flash":
+        from flash_attn import flash_attn_varlen_func  # an optional extra
+
+        return flash_attn_varlen_func(query_MHK, key_MHK, value_MHK, offsets, offsets, longest, longest, causal=True)
+    from torch.nn.attention.varlen import varlen_attn  # slow to import
+
+    mixed_MHK = varlen_attn(query_MHK, key_MHK, value_MHK, offsets, offsets, longest, longest, window_size=(-1, 0))
+    assert isinstance(mixed_MHK, Tensor)
+    return mixed_MHK
