@@ -12,9 +12,9 @@ from synthdata.task import Task
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h2 { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: 1rem; }
-pre { white-space: pre-wrap; background: #f6f6f6; padding: .8rem; overflow-x: auto; }
+pre { white-space: pre; background: #f6f6f6; padding: .8rem; overflow-x: auto; }
 .example { display: flex; flex-wrap: wrap; gap: 2px; margin: .6rem 0; font: 13px ui-monospace, monospace; }
-.place { border: 1px solid #ddd; border-radius: 3px; padding: 1px 5px; text-align: center; }
+.place { display: inline-block; border: 1px solid #ddd; border-radius: 3px; padding: 1px 5px; text-align: center; }
 .place b { display: block; font-weight: normal; border-top: 1px dotted #bbb; color: #bbb; }
 .trained b { color: #1a7f37; }
 .scored { background: #fff3c4; }
