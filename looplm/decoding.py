@@ -56,8 +56,11 @@ class Cache:
 
     def read(self, loop: int, layer: int, rows_A: Tensor, positions: int) -> Tensor:
         """Keys and values (A, C, 2, H, K) of the first `positions` positions, as that loop finds them."""
-        kv_BC2HK = self.kv[layer, loop if self.sharing == "full" else 0, :, :positions]
-        return kv_BC2HK if len(rows_A) == len(kv_BC2HK) else kv_BC2HK[rows_A]
+        kv_BN = self.kv[layer, loop if self.sharing == "full" else 0].flatten(1)
+        kv_BN = kv_BN[:, : positions * self.kv[0, 0, 0, 0].numel()]
+        if len(rows_A) < len(kv_BN):
+            kv_BN = kv_BN.index_select(0, rows_A)  # of whole rows: several times faster than indexing five axes
+        return kv_BN.unflatten(1, (positions, *self.kv.shape[4:]))
 
     def settle(self, rows_A: Tensor, positions_AS: Tensor, loops_A: Tensor) -> None:
         """The tokens are through, each after its own number of loops: leave what later ones will find."""
