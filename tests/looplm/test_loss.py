@@ -50,9 +50,11 @@ def problem(exits: int, vocab_size: int, hidden: int, positions: int = POSITIONS
     targets_N[[5, 11]] = IGNORED
     weights_N = torch.rand(positions, dtype=torch.float64, generator=generator) / positions
     weights_N[0] = 0
+    states_RND, head_VD = draw(exits, positions, hidden), draw(vocab_size, hidden) * 2 / hidden**0.5
+    states_RND[:, 5] = head_VD[0]  # so that token 0 is the most probable where the target is ignored
     return {
-        "states": draw(exits, positions, hidden),
-        "head": draw(vocab_size, hidden) * 2 / hidden**0.5,
+        "states": states_RND,
+        "head": head_VD,
         "gate": draw(exits, positions),
         "targets": targets_N,
         "weights": weights_N,
