@@ -201,7 +201,7 @@ class Generated:
     loops: list[int] = field(default_factory=list)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate(
     model: LoopLM,
     prompts: Sequence[Sequence[int]],
