@@ -58,8 +58,8 @@ def test_peak_memory_counts_what_is_held_at_once() -> None:
 def test_only_chooses_cases() -> None:
     cases = loss.CASES["cpu"]
     assert chosen(cases, Options(only="bfloat16")) == [case for case in cases if case.dtype == torch.bfloat16]
-    with pytest.raises(ValueError, match="--only is 'V=7'; it must be part of one of: R=4 N=1024 V=512"):
-        chosen(cases, Options(only="V=7"))
+    with pytest.raises(ValueError, match="--only is 'V=9'; it must be part of one of: R=4 N=2816 V=72"):
+        chosen(cases, Options(only="V=9"))
 
 
 def test_the_roofline_of_the_loss_is_counted_right() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from looplm.config import ModelConfig, ObjectiveConfig
 from looplm.exits import exit_log_probabilities
@@ -15,10 +14,8 @@ from looplm.loss import (
     FULL_LOGITS_BYTES,
     IGNORED,
     LoopLoss,
-    choose_backend,
     loop_cross_entropy,
     one_pass,
-    why_no_triton,
 )
 from looplm.model import LoopLM
 from looplm.steps import Step
@@ -204,156 +201,6 @@ def test_a_second_derivative_is_refused_not_wrong() -> None:
         torch.autograd.grad(loop_cross_entropy(*arguments, backend="chunked").loss, states, create_graph=True)
     (gradient,) = torch.autograd.grad(loop_cross_entropy(*arguments).loss, states, create_graph=True)
     assert gradient.requires_grad
-
-
-def peak_bytes(work: Callable[[], object]) -> int:
-    """Most bytes that torch's CPU allocator held at once, above what it held before."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        work()
-    held = peak = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
-
-
-def test_no_tensor_of_all_logits_is_made_or_kept() -> None:
-    exits, positions, hidden, vocab_size = 4, 1024, 16, 2000
-    states = torch.randn(exits, positions, hidden, requires_grad=True)
-    head = torch.randn(vocab_size, hidden, requires_grad=True)
-    targets, weights = torch.arange(positions), torch.rand(exits, positions, requires_grad=True)
-    all_logits = 4 * exits * positions * vocab_size
-    saved: list[int] = []
-
-    def step(backend: str) -> None:
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
-            loss = loop_cross_entropy(states, head, targets, weights, backend=backend).loss
-        loss.backward()
-        states.grad = head.grad = weights.grad = None
-
-    assert peak_bytes(lambda: step("reference")) > 2 * all_logits
-    assert max(saved) >= all_logits
-    saved.clear()
-    assert peak_bytes(lambda: step("chunked")) < all_logits / 4
-    assert sum(saved) <= states.nbytes + head.nbytes + 4 * targets.nbytes * exits
-
-
-def test_nothing_waits_for_the_device() -> None:
-    """Fake tensors have no values: whatever asks for one, as `.item()` does, fails."""
-    with FakeTensorMode():
-        states, head, weights = torch.empty(40, 8), torch.empty(11, 8), torch.empty(40)
-        targets = torch.empty(40, dtype=torch.int64)
-        results = one_pass.one_pass(states, head, targets, weights, 0.1, "torch", 16, True)
-        declared = torch.ops.looplm.loop_cross_entropy(states, head, targets, weights, 0.1, "torch", 16, True)
-    assert [(r.shape, r.dtype) for r in results] == [(d.shape, d.dtype) for d in declared]
-    assert results[4].shape == states.shape
-    assert results[5].shape == head.shape
-
-
-@pytest.mark.parametrize("kernel", ["torch", TRITON])
-def test_compiled_it_is_one_node(kernel: str) -> None:
-    graphs: list[torch.fx.GraphModule] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
-        graphs.append(graph)
-        return graph.forward
-
-    def run(*arguments: Tensor) -> Tensor:
-        name = {"torch": "chunked"}.get(kernel, kernel)
-        return loop_cross_entropy(*arguments, backend=name).loss  # type: ignore[arg-type]
-
-    given = problem(exits=2, vocab_size=9, hidden=8)
-    arguments = given["states"].float(), given["head"].float().requires_grad_(), given["targets"], torch.rand(2, 37)
-    compiled = torch.compile(run, backend=backend, fullgraph=True)(*arguments)
-    torch.testing.assert_close(compiled, run(*arguments))
-    (graph,) = graphs
-    assert [str(node.target) for node in graph.graph.nodes if "looplm" in str(node.target)] == [
-        "looplm.loop_cross_entropy.default"
-    ]
-    assert not any("softmax" in str(node.target) or "mm" in str(node.target) for node in graph.graph.nodes)
-
-
-def test_the_operator_keeps_the_rules_of_operators() -> None:
-    given = problem(exits=1, vocab_size=9, hidden=8)
-    arguments = (
-        given["states"][0].float().requires_grad_(),
-        given["head"].float().requires_grad_(),
-        given["targets"],
-        torch.rand(POSITIONS).requires_grad_(),
-    )
-    torch.library.opcheck(
-        torch.ops.looplm.loop_cross_entropy.default,
-        (*arguments, 0.1, "torch", 16, True),
-        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
-    )
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("backend", ["chunked", "triton"])
-def test_a_cuda_graph_replays_it(backend: str) -> None:
-    given = {name: value.cuda() for name, value in problem(exits=4, vocab_size=129, hidden=64).items()}
-    states, head = given["states"].float().requires_grad_(), given["head"].float().requires_grad_()
-    weights = given["weights"].float().expand(4, -1)
-
-    def gradients() -> tuple[Tensor, ...]:
-        result = loop_cross_entropy(states, head, given["targets"], weights, backend=backend)  # type: ignore[arg-type]
-        return result.loss, *torch.autograd.grad(result.loss, (states, head))
-
-    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-    with torch.cuda.stream(side):
-        gradients()
-    torch.cuda.current_stream().wait_stream(side)
-    with torch.cuda.graph(graph):
-        captured = gradients()
-    with torch.no_grad():
-        states.mul_(0.5)
-    graph.replay()
-    for got, wanted in zip(captured, gradients(), strict=True):
-        torch.testing.assert_close(got, wanted)
-
-
-def test_auto_goes_by_the_bytes_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("looplm.loss._TRITON_INSTALLED", True)
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    for device, large in (("cpu", "chunked"), ("cuda", "triton")):
-        limit = FULL_LOGITS_BYTES[device] // 4
-        assert choose_backend(limit, device) == "reference"
-        assert choose_backend(limit + 1, device) == large
-    monkeypatch.setattr("looplm.loss._TRITON_INSTALLED", False)
-    assert choose_backend(2**60, "cuda") == "chunked"
-
-
-def test_auto_takes_the_backend_it_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = problem(exits=2, vocab_size=9, hidden=8)
-    arguments = given["states"].float(), given["head"].float(), given["targets"], torch.rand(2, POSITIONS)
-    full = loop_cross_entropy(*arguments)
-    assert torch.equal(full.loss, loop_cross_entropy(*arguments, backend="reference").loss)
-    monkeypatch.setitem(FULL_LOGITS_BYTES, "cpu", 4)
-    chunked = loop_cross_entropy(*arguments)
-    assert torch.equal(chunked.logsumexp_RN, loop_cross_entropy(*arguments, backend="chunked").logsumexp_RN)
-    assert not torch.equal(chunked.logsumexp_RN, full.logsumexp_RN)
-
-
-def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    states, head, targets, weights = torch.zeros(2, 3, 4), torch.zeros(5, 4), torch.tensor([0, 1, 2]), torch.ones(2, 3)
-    with pytest.raises(ValueError, match=r"head_VD has shape \(5, 3\); beside these states it must be \(5, 4\)"):
-        loop_cross_entropy(states, head[:, :3], targets, weights)
-    with pytest.raises(ValueError, match=r"targets_N has shape \(2,\); beside these states it must be \(3,\)"):
-        loop_cross_entropy(states, head, targets[:2], weights)
-    with pytest.raises(ValueError, match=r"weights_RN has shape \(3,\); beside these states it must be \(2, 3\)"):
-        loop_cross_entropy(states, head, targets, weights[0])
-    with pytest.raises(ValueError, match=r"backend is 'fast'; it must be auto \| reference \| chunked \| triton"):
-        loop_cross_entropy(states, head, targets, weights, backend="fast")  # type: ignore[arg-type]
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr("looplm.loss._TRITON_INSTALLED", True)
-    with pytest.raises(ValueError, match=r"backend is 'triton', which cannot run here \(Triton has no code for 'cpu'"):
-        loop_cross_entropy(states, head, targets, weights, backend="triton")
-    with pytest.raises(ValueError, match=r"cannot run here \(it computes in float32\)"):
-        loop_cross_entropy(states.double(), head.double(), targets, weights, backend="triton")
-    monkeypatch.setattr("looplm.loss._TRITON_INSTALLED", False)
-    assert why_no_triton("cuda") == "Triton is not installed"
 
 
 @pytest.mark.parametrize("autocast", [False, True])
