@@ -48,7 +48,7 @@ class Row:
         bench: name of the benchmark.
         case: the sizes; the same for all its sides.
         side: what was measured, or `roofline` for what the arithmetic asks at least.
-        metric: `time`, `speed`, `peak memory`, `work` or `traffic`.
+        metric: `time`, `speed`, `peak memory`, `work`, `traffic`, `accuracy`, `mean depth` or `deviation of depth`.
         median: over the repeats, or the computed number.
         unit: of the median.
         ratio: ours against this side, above 1 where ours is better; None where nothing is compared. For times and

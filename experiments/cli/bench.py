@@ -19,6 +19,7 @@ class Bench(enum.StrEnum):
     """What is measured; each is a module of `experiments.bench`."""
 
     DATA = "data"
+    DECODE = "decode"
     LOSS = "loss"
     TRAIN = "train"
 
