@@ -1,5 +1,6 @@
 """Closed vocabularies: exactly the symbols a task can say, so that embeddings do not swallow the parameter budget."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +24,7 @@ class Vocabulary:
             if not symbol or symbol.split() != [symbol]:
                 raise ValueError(f"vocabulary symbol {symbol!r} must be non-empty and free of white space")
         if len(self._index) != len(self.symbols):
-            seen: set[str] = set()
-            repeated = next(s for s in self.symbols if s in seen or seen.add(s))  # type: ignore[func-returns-value]
+            repeated = Counter(self.symbols).most_common(1)[0][0]
             raise ValueError(f"vocabulary symbol {repeated!r} occurs twice; symbols must be distinct")
 
     @cached_property
