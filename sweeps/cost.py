@@ -12,7 +12,7 @@ _STEP_SECONDS = 1.0e-3
 _BLOCK_SECONDS = 1.0e-3
 _FLOPS_PER_SECOND = 5.0e10
 _CELL_SECONDS = 6.0
-"""Set by eye to a few cells of `quick` on one core: what each step, each block and the arithmetic take, and start-up."""
+"""Set by eye to a few cells of `quick` on one core: what a step, a block and the arithmetic take, and start-up."""
 
 
 def total_parameters(cell: Cell) -> int:
