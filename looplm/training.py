@@ -145,7 +145,8 @@ def _quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            # A GPU left idle on purpose; a machine that has SLURM's commands; and calls to deprecated functions inside Lightning and inside torch.compile.
+            # A GPU left idle on purpose; a machine that has SLURM's commands; and calls to deprecated functions inside
+            # Lightning and inside torch.compile.
             warnings.filterwarnings("ignore", message="GPU available but not used")
             warnings.filterwarnings("ignore", message="The `srun` command is available")
             warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
