@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-ObjectiveName = Literal["last", "uniform", "entropy", "geometric"]
+ObjectiveName = Literal["last", "uniform", "entropy", "geometric", "stage_two"]
 Precision = Literal["32-true", "bf16-mixed"]
 
 
@@ -94,8 +94,9 @@ class ObjectiveConfig:
 
     Attributes:
         name: `last` trains the last exit; `uniform` their mean; `entropy` is sum_t p_t CE_t - beta H(p) (Ouro Eq. 4);
-            `geometric` is sum_t p_t CE_t + beta KL(p || truncated geometric prior) (PonderNet).
-        beta: strength of the entropy or prior term, in nats per nat; without effect under `last` and `uniform`.
+            `geometric` is sum_t p_t CE_t + beta KL(p || truncated geometric prior) (PonderNet); `stage_two` trains the
+            gate of a trained model and nothing else (Ouro Eq. 5 and 6).
+        beta: strength of the entropy or prior term, in nats per nat; without effect elsewhere.
         prior: success probability of the geometric prior; without effect elsewhere.
     """
 
@@ -116,8 +117,13 @@ class ObjectiveConfig:
 
     @property
     def uses_gate(self) -> bool:
-        """Whether the gate weighs the exits, and so is trained."""
-        return self.name in ("entropy", "geometric")
+        """Whether the gate is trained."""
+        return self.name in ("entropy", "geometric", "stage_two")
+
+    @property
+    def freezes_model(self) -> bool:
+        """Whether everything but the gate stays as it is, so that training must begin with weights."""
+        return self.name == "stage_two"
 
 
 @dataclass(frozen=True, kw_only=True)

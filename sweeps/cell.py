@@ -36,6 +36,7 @@ _EFFECTIVE = {
     "uniform": ("name",),
     "entropy": ("name", "beta"),
     "geometric": ("name", "beta", "prior"),
+    "stage_two": ("name",),
 }
 """Fields of an objective that change anything, by its name."""
 
