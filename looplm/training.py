@@ -175,7 +175,7 @@ def _quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            # A GPU left idle on purpose, and `srun`, which is not for us to call; and deprecated functions called inside
+            # A GPU left idle on purpose; `srun`, which is not for us to call; and calls to deprecated functions inside
             # Lightning and inside torch.compile.
             warnings.filterwarnings("ignore", message="GPU available but not used")
             warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
