@@ -84,7 +84,7 @@ class LoopTraining(pl.LightningModule):
         for number, step in enumerate(chunk.steps):
             for group in optimizer.param_groups:
                 group["lr"] = self.optimizer.lr_at(first + number, self.steps)
-            loss = training_loss(self.model, self.objective, step)
+            loss = training_loss(self.model, self.objective.at(first + number, self.steps), step)
             self.manual_backward(loss)
             norm = nn.utils.clip_grad_norm_(parameters, self.optimizer.clip)
             optimizer.step()

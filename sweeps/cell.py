@@ -34,8 +34,8 @@ class Seeds:
 _EFFECTIVE = {
     "last": ("name",),
     "uniform": ("name",),
-    "entropy": ("name", "beta"),
-    "geometric": ("name", "beta", "prior"),
+    "entropy": ("name", "beta", "later_beta", "later_from"),
+    "geometric": ("name", "beta", "later_beta", "later_from", "prior"),
     "stage_two": ("name",),
 }
 """Fields of an objective that change anything, by its name."""
@@ -97,9 +97,8 @@ class Cell:
         objective = self.objective
         if model.exits == 1:
             model, objective = dataclasses.replace(model, exit_every=None), ObjectiveConfig(name="last")
-        elif objective.name != "geometric":
-            beta = {"beta": objective.beta} if objective.name == "entropy" else {}
-            objective = ObjectiveConfig(name=objective.name, **beta)
+        else:
+            objective = ObjectiveConfig(**{field: getattr(objective, field) for field in _EFFECTIVE[objective.name]})
         budget = dataclasses.replace(self.budget, context=self.context)
         return dataclasses.replace(self, model=model, objective=objective, budget=budget)
 
@@ -107,7 +106,8 @@ class Cell:
         """What the id is a hash of: the canonical configuration without the fields that have no effect."""
         config = self.canonical().config()
         name, objective = self.canonical().objective.name, config["objective"]
-        config["objective"] = {key: objective[key] for key in _EFFECTIVE[name]}
+        effective = {key: objective[key] for key in _EFFECTIVE[name]}
+        config["objective"] = {key: value for key, value in effective.items() if value is not None}
         return {**config, "numerics": looplm.NUMERICS}
 
     @cached_property

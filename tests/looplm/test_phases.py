@@ -69,6 +69,16 @@ def test_without_initial_weights_a_checkpoint_says_nothing_of_them(train: Train,
     ]  # fmt: skip
 
 
+def test_a_checkpoint_from_before_beta_had_a_schedule_is_carried_on(train: Train, tmp_path: Path) -> None:
+    assert not train(should_stop=lambda: True).finished
+    path = tmp_path / "run" / CHECKPOINT
+    content = checkpoint.read(path)
+    objective = content["configuration"]["objective"]
+    content["configuration"]["objective"] = {name: objective[name] for name in ("name", "beta", "prior")}
+    checkpoint.write(path, content)
+    assert train().finished
+
+
 def test_weights_that_do_not_fit_are_refused(train: Train, parent: Initial) -> None:
     with pytest.raises(ValueError, match=r"of 'parent' do not fit: blocks.0.after_attention.weight has shape \(16,\)"):
         train(initial=parent, model=ModelConfig(loops=2, hidden_size=32))
