@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 import polars as pl
 
@@ -19,6 +20,24 @@ from sweeps.grid import Plan
 
 MIXTURE = 0
 """`loop` of the reading through the gate's mixture."""
+
+
+class Where(TypedDict, total=False):
+    """Which of the readings of a metric on a split.
+
+    Attributes:
+        loop: the loop, or `MIXTURE`; by default the last. A model with one exit has one reading, whatever mixture.
+        difficulty: the task's own measure; by default all together.
+        step: optimiser steps that the weights had seen; by default the last at which they were measured.
+    """
+
+    loop: int
+    difficulty: int
+    step: int
+
+
+Level = Literal["loop", "difficulty", "step"]
+"""What a metric may be followed along within one cell."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +56,21 @@ class Evidence:
         return cls(members(plan), rows.cells, rows.records, rows.problems)
 
     @classmethod
-    def of_folder(cls, folder: Path) -> "Evidence":
-        """A collection written by `save`."""
+    def of_folder(cls, folder: Path, question: str | None = None) -> "Evidence":
+        """A collection written by `save`; of several questions, the rows of the one that is named.
+
+        Raises:
+            ValueError: if the collection holds nothing of that question.
+        """
         found = read_collection(folder)
-        return cls(found.members, found.cells, found.records)
+        if question is None:
+            return cls(found.members, found.cells, found.records)
+        chosen = found.members.filter(pl.col("question") == question)
+        if chosen.is_empty():
+            held = ", ".join(sorted(found.members["question"].unique())) or "no question"
+            raise ValueError(f"collection {folder} has no rows of question {question!r}; it holds {held}")
+        cells, records = (frame.join(chosen, on="cell", how="semi") for frame in (found.cells, found.records))
+        return cls(chosen, cells, records)
 
     def save(self, folder: Path) -> None:
         """Write everything to a folder that can be committed, and reported from again."""
@@ -62,36 +92,60 @@ class Evidence:
         chosen = self.members.filter(pl.col("part") == part, pl.col("arm") == arm, pl.col("point") == point)
         return chosen.join(self.cells, on="cell", how="inner").sort("replicate")
 
-    def values(
-        self, part: str, arm: str, split: str, metric: str, point: str = "{}", mixture: bool = False
-    ) -> dict[int, float | None]:
-        """A metric by replicate, at the last loop or through the gate's mixture.
+    @cached_property
+    def _measured(self) -> dict[tuple[str, str], pl.DataFrame]:
+        """The records by split and metric, so that reading one does not look through all."""
+        found = self.records.partition_by("split", "metric", as_dict=True)
+        return {(str(split), str(metric)): frame for (split, metric), frame in found.items()}
 
-        A replicate that has not ended is absent; one that failed, or to which the metric does not apply, is None.
+    def _readings(self, part: str, arm: str, split: str, metric: str, point: str = "{}") -> pl.DataFrame:
+        """Every record of a metric in the done cells of an arm, with `replicate` and `exits`."""
+        done = self.cell_rows(part, arm, point).filter(pl.col("status") == "done").select("replicate", "cell", "exits")
+        return done.join(self._measured.get((split, metric), self.records.clear()), on="cell")
+
+    def values(
+        self, part: str, arm: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
+    ) -> dict[int, float | None]:
+        """A metric by replicate.
+
+        A replicate that has not ended, or on which this was not measured, is absent; one that failed, or where no
+        example met the metric's condition, is None. What was measured on no cell at all is absent throughout.
         """
-        ended = self.cell_rows(part, arm, point).select("replicate", "cell", "exits")
-        loop = pl.lit(MIXTURE) if mixture else pl.col("exits")
-        found = self.records.filter(
-            pl.col("split") == split, pl.col("metric") == metric, pl.col("difficulty").is_null()
+        if (split, metric) not in self._measured:
+            return {}
+        readings = self._readings(part, arm, split, metric, point)
+        loop, step = where.get("loop"), where.get("step")
+        wanted = pl.col("exits") if loop is None else pl.lit(loop, pl.Int64)
+        if loop == MIXTURE:
+            wanted = pl.when(pl.col("exits") == 1).then(1).otherwise(MIXTURE)
+        found = readings.filter(
+            pl.col("loop").is_null() | (pl.col("loop") == wanted),
+            pl.col("difficulty").eq_missing(pl.lit(where.get("difficulty"), pl.Int64)),
+            pl.col("step") == (pl.col("step").max().over("cell") if step is None else step),
         )
-        joined = ended.join(found, on="cell", how="left").filter(
-            pl.col("loop").is_null() | (pl.col("loop") == pl.when(pl.col("exits") == 1).then(1).otherwise(loop))
-        )
-        values: dict[int, float | None] = dict.fromkeys(ended["replicate"].to_list())
-        values.update(joined.select("replicate", "value").iter_rows())
-        return values
+        ended = self.cell_rows(part, arm, point)
+        values = dict.fromkeys(ended.filter(pl.col("status") == "failed")["replicate"].to_list())
+        values.update(found.select("replicate", "value").iter_rows())
+        return dict(sorted(values.items()))
 
     def interval(
-        self, part: str, arm: str, split: str, metric: str, point: str = "{}", mixture: bool = False
+        self, part: str, arm: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
     ) -> Interval | None:
         """Mean over replicates with its t-interval; a failed replicate counts as 0. None where nothing has ended."""
-        values = self.values(part, arm, split, metric, point, mixture)
+        values = self.values(part, arm, split, metric, point, **where)
         return mean_interval(counted(values, values, worst=0.0)) if values else None
 
-    def contrast(self, part: str, arm: str, partner: str, split: str, metric: str, point: str = "{}") -> Contrast:
+    def levels(self, of: Level, part: str, arm: str, split: str, metric: str, point: str = "{}") -> list[int]:
+        """The loops, difficulties or steps at which a metric of an arm was measured."""
+        found = set(self._readings(part, arm, split, metric, point)[of].drop_nulls())
+        return sorted(found - {MIXTURE} if of == "loop" else found)
+
+    def contrast(
+        self, part: str, arm: str, partner: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
+    ) -> Contrast:
         """An arm against a partner, over the replicates that have ended in both."""
-        ours: Values = self.values(part, arm, split, metric, point)
-        theirs: Values = self.values(part, partner, split, metric, point)
+        ours: Values = self.values(part, arm, split, metric, point, **where)
+        theirs: Values = self.values(part, partner, split, metric, point, **where)
         return Contrast(partner, ours, theirs, tuple(sorted(set(ours) & set(theirs))))
 
 

@@ -24,7 +24,7 @@ def grid(question: str) -> Grid:
 
 
 def figure(question: str) -> ModuleType:
-    """The question's `figure` module: `report(table) -> Report` and `draw(report)`."""
+    """The question's `figure` module: `tables(evidence)`, its sheets, and `panels(evidence)`, those of its figure."""
     return importlib.import_module(f"experiments.{question}.figure")
 
 

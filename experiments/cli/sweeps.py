@@ -178,7 +178,7 @@ def run(
     execution = {"device": device.value, "compile": compiled.value, "logger": logger.value}
     with watching(expanded) as watch:
         found = run_local(list(expanded.cells.values()), store, execution, workers, retry_failed, watch, say)
-    present(expanded, store)
+    present(expanded, store, runs, overrides)
     failed = [status for status in found if status.state is State.FAILED]
     if failed:
         console.print(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from rich.table import Table
 
+from results.sheet import Sheet, text
 from sweeps.cell import Cell
 from sweeps.cost import estimated_seconds, total_parameters, training_flops
 from sweeps.grid import Plan
@@ -31,6 +32,16 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def sheet_table(sheet: Sheet) -> Table:
+    """A sheet of a report for the terminal."""
+    table = Table(title=sheet.title, title_justify="left")
+    for name, numeric in zip(sheet.columns, sheet.numeric, strict=True):
+        table.add_column(name, justify="right" if numeric else "left")
+    for row in sheet.rows:
+        table.add_row(*map(text, row))
+    return table
 
 
 def plan_rows(plan: Plan) -> dict[str, Any]:

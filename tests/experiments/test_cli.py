@@ -81,7 +81,7 @@ def test_what_the_command_line_does_without_torch(tmp_path: Path) -> None:
 import sys
 from experiments.cli.main import main
 for arguments in (["--help"], ["plan", Q, "--scale", "smoke"], ["status", Q, "--scale", "smoke"],
-                  ["report", Q, "--from", F, "--out", O], ["tasks"]):
+                  ["report", Q, "--from", F, "--out", O], ["table", Q, "--from", F, "--format", "csv"], ["tasks"]):
     sys.argv = ["looplm", *arguments]
     try:
         main()

@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from experiments.evidence import Evidence, capacity_reading, judge, members
+from experiments.evidence import MIXTURE, Evidence, capacity_reading, judge, members
+from experiments.panels import draw_figure, headline
 from experiments.questions import figure, grid, questions
 from looplm.execution import Execution
 from results.schema import CELLS, RECORDS
@@ -165,7 +166,7 @@ def test_the_mixture_is_read_beside_the_last_loop(plan: Plan) -> None:
     )
     both = Evidence(evidence.members, evidence.cells, pl.concat([evidence.records, mixture]))
     place = ("manipulation", "looped", "ood_both", "accuracy_given_recall")
-    assert set(both.values(*place, mixture=True).values()) == {0.3}
+    assert set(both.values(*place, loop=MIXTURE).values()) == {0.3}
     assert both.values(*place) == evidence.values(*place)
 
 
@@ -176,8 +177,9 @@ def test_every_question_draws_tables_and_the_same_figure_twice(name: str, tmp_pa
     hypotheses = grid(name).text["hypotheses"]
     verdicts = {key: judge(hypothesis, evidence) for key, hypothesis in hypotheses.items()}
     drawing = figure(name)
-    assert all(table.row_count for table in drawing.tables(evidence))
-    first, second = (drawing.draw(evidence, hypotheses, verdicts, tmp_path / folder) for folder in ("one", "two"))
+    assert all(sheet.rows for sheet in drawing.tables(evidence))
+    panels, lines = drawing.panels(evidence), headline(hypotheses, verdicts)
+    first, second = (draw_figure(panels, lines, tmp_path / folder / "figure") for folder in ("one", "two"))
     assert [path.suffix for path in first] == [".png", ".svg"]
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()
