@@ -45,6 +45,8 @@ SMALL: list[Task] = [
     Bios(people=25, variant="simple"),
     Bios(people=25, variant="simple", pronouns="neutral"),
     BioQuestions(people=8, variant="simple"),
+    BioQuestions(people=8, variant="simple", questions="comparison", hint_share=0.3, question_share=0.9),
+    BioQuestions(people=8, variant="simple", question_share=0),
 ]
 
 
