@@ -24,6 +24,7 @@ from synthdata.tasks.multihop import MultiHop
 from synthdata.tasks.random_tokens import RandomTokens
 from synthdata.tasks.records import Records
 from synthdata.tasks.twohop import Facts, TwoHop
+from synthdata.tasks.twohop_editing import Edits, TwoHopEditing
 
 Words = list[str]
 Oracle = Callable[[Random], Words]
@@ -103,6 +104,20 @@ def _twohop(task: TwoHop, world: Facts) -> Oracle:
         for relation in chain:
             at = facts[at, relation]
         return ["<bos>", f"e{head}", *(f"r{relation}" for relation in chain), f"e{at}"]
+
+    return draw
+
+
+def _twohop_editing(task: TwoHopEditing, world: Edits) -> Oracle:
+    facts = list(itertools.product(range(task.entities), range(task.relations)))
+    old, new = world.before.answer_F.tolist(), world.after.answer_F.tolist()
+    edited = [f for f in range(len(facts)) if old[f] != new[f]]
+    others = [f for f in range(len(facts)) if old[f] == new[f]]
+
+    def draw(rng: Random) -> Words:
+        fact = rng.choice(others if rng.random() < task.rehearsal_share else edited)
+        entity, relation = facts[fact]
+        return ["<bos>", f"e{entity}", f"r{relation}", f"e{new[fact]}"]
 
     return draw
 
@@ -284,4 +299,5 @@ _MAKERS: dict[type[Task], Callable[[Any, Any], Oracle]] = {
     RandomTokens: _random_tokens,
     Records: _records,
     TwoHop: _twohop,
+    TwoHopEditing: _twohop_editing,
 }
