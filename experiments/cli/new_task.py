@@ -42,6 +42,7 @@ class {class_name}(Task):
     name: ClassVar[str] = "{name}"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "our own"
+    difficulty: ClassVar[str] = "always 1"
     splits = ("train", "test")
     max_length = 4
 

@@ -25,9 +25,7 @@ def tasks(
         Path | None, typer.Option(help="Write a page of examples of every task to this HTML file.", show_default=False)
     ] = None,
 ) -> None:
-    """List the tasks: name, version, source, splits and parameters with their defaults."""
-    import dataclasses
-
+    """List the tasks: source, splits, difficulty, floors and parameters, all at their defaults."""
     from rich.table import Table
 
     from experiments.cli.console import console
@@ -38,11 +36,51 @@ def tasks(
         gallery.write_text(render(task() for task in registered().values()))
         console.print(f"examples of every task in {gallery}")
         return
-    table = Table("task", "version", "source", "splits", "parameters", title="Tasks", title_justify="left")
-    for name, task in registered().items():
-        parameters = ", ".join(f"{k}={v}" for k, v in dataclasses.asdict(task()).items())
-        table.add_row(name, str(task.version), task.source, " ".join(task().splits), parameters)
+    table = Table(title="Tasks", title_justify="left", show_lines=True)
+    for column in ("task", "source", "split", "difficulty", "floor", "parameters"):
+        table.add_column(column, justify="right" if column == "floor" else "left", no_wrap=column in _NARROW)
+    with console.status("floors…"):
+        for task in registered().values():
+            table.add_row(*row(task()))
     console.print(table)
+    console.print(
+        "In italics: a split that is trained, too. Difficulty: from the least to the greatest of a split. Floor: the "
+        "best accuracy, on a split that is not trained (or where all are), of predictors that understand nothing."
+    )
+
+
+_NARROW = ("task", "split", "difficulty", "floor")
+_FLOOR_EXAMPLES = 500
+"""Examples of a split that the listing measures floors on."""
+
+
+def row(task: "Task") -> list[str]:
+    """A task's line of the listing: a line of its own in every cell for every evaluated split."""
+    import dataclasses
+
+    from synthdata.floors import floors
+    from synthdata.streams import Stream
+
+    evaluated = task.splits[1:]
+    untrained = [split for split in evaluated if split not in task.trained_splits]
+    names, ranges, best = [], [], []
+    for split in evaluated:
+        difficulty_N = Stream(task, 0, 0, split).block(0).difficulty_N
+        least, most = difficulty_N.min(), difficulty_N.max()
+        names.append(split if split in untrained else f"[italic]{split}[/]")
+        ranges.append(f"{least}" if least == most else f"{least} … {most}")
+        measured = split in (untrained or evaluated)
+        best.append(f"{max(floors(task, 0, split, _FLOOR_EXAMPLES).values()):.3f}" if measured else "")
+    ranges[0] = f"{task.difficulty}: {ranges[0]}"
+    parameters = ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(task).items())
+    return [
+        f"{task.name}\nversion {task.version}",
+        task.source,
+        "\n".join(names),
+        "\n".join(ranges),
+        "\n".join(best),
+        parameters,
+    ]
 
 
 def _task(name: str, overrides: list[str] | None) -> "Task":

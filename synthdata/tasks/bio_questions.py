@@ -121,6 +121,7 @@ class BioQuestions(Task):
     source: ClassVar[str] = (
         "Allen-Zhu & Li 2023, Physics of Language Models: Parts 3.1, 3.2, arXiv 2309.14316, 2309.14402"
     )
+    difficulty: ClassVar[str] = "attributes to know"
     trained_splits: ClassVar[tuple[str, ...]] = ("people", "seen")
 
     people: int = 1000

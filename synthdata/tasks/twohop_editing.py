@@ -59,6 +59,7 @@ class TwoHopEditing(Task):
     name: ClassVar[str] = "twohop_editing"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "after Zhong et al. 2023, MQuAKE, arXiv 2305.14795, on the facts of twohop"
+    difficulty: ClassVar[str] = "hops"
     trained_splits: ClassVar[tuple[str, ...]] = ("facts", "new_facts", "kept_facts")
     facts_split: ClassVar[str | None] = "facts"
     splits = (

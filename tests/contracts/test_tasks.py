@@ -83,6 +83,7 @@ def test_class_variables(task: Task) -> None:
     assert type(task.version) is int
     assert task.version >= 1
     assert task.source
+    assert task.difficulty
     assert task.splits[0] == "train"
     assert len(task.splits) == len(set(task.splits)) >= 2
     assert set(task.trained_splits) < set(task.splits)

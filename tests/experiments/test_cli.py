@@ -131,6 +131,21 @@ def test_a_sample_is_what_the_stream_gives(monkeypatch: pytest.MonkeyPatch, tmp_
         assert answer == examples.answer(n)
 
 
+def test_the_listing_has_difficulty_and_floors_of_every_split() -> None:
+    from experiments.cli.tasks import row
+    from synthdata.floors import floors
+    from synthdata.tasks.twohop import TwoHop
+
+    name, source, splits, difficulty, floor, parameters = row(TwoHop())
+    assert name == "twohop\nversion 1"
+    assert source == TwoHop.source
+    assert splits.split("\n") == ["[italic]facts[/]", "[italic]seen[/]", "id", "ood_first", "ood_second", "ood_both"]
+    assert difficulty.split("\n") == ["hops: 1", "2", "2", "2", "2", "2"]
+    assert "entities=50, relations=5" in parameters
+    untrained = {split: max(floors(TwoHop(), 0, split, 500).values()) for split in splits.split("\n")[2:]}
+    assert floor.split("\n") == ["", "", *(f"{best:.3f}" for best in untrained.values())]
+
+
 def test_damaged_rows_are_set_aside_and_measured_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
