@@ -46,6 +46,7 @@ class Task(ABC):
         name: the registry name.
         version: raised whenever the same parameters and seeds would give other bytes.
         source: where the task is defined (paper and section).
+        difficulty: what `Examples.difficulty_N` counts.
         trained_splits: evaluation splits whose examples also occur in training (recall of what was trained).
         facts_split: the split that `Examples.parts_NP` points into, or None for a task that composes nothing.
         spans: names of the scored spans, in the order that `Examples.scored_NL` counts them.
@@ -54,6 +55,7 @@ class Task(ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     source: ClassVar[str]
+    difficulty: ClassVar[str]
     trained_splits: ClassVar[tuple[str, ...]] = ()
     facts_split: ClassVar[str | None] = None
     spans: ClassVar[tuple[str, ...]] = ("answer",)

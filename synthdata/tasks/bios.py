@@ -84,6 +84,7 @@ class Bios(Task):
     name: ClassVar[str] = "bios"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Allen-Zhu & Li 2024, Physics of Language Models: Part 3.3, arXiv 2404.05405 (bioS)"
+    difficulty: ClassVar[str] = "attributes told"
     trained_splits: ClassVar[tuple[str, ...]] = ("people",)
     spans: ClassVar[tuple[str, ...]] = ("name", "value")
     splits = ("train", "people")
@@ -212,10 +213,10 @@ class Bios(Task):
         span_NAG[:, 0, :3] = NAME
         if self.pronouns == "gendered":
             span_NAG[:, 1, 0] = VALUE
-        count = len(person_N)
+        count, width = len(person_N), math.prod(token_NAG.shape[1:])
         return write(
-            np.concatenate([np.full((count, 1), BOS, dtype=np.int32), token_NAG.reshape(count, -1)], axis=1),
-            np.concatenate([np.full((count, 1), UNSCORED, dtype=np.int8), span_NAG.reshape(count, -1)], axis=1),
+            np.concatenate([np.full((count, 1), BOS, dtype=np.int32), token_NAG.reshape(count, width)], axis=1),
+            np.concatenate([np.full((count, 1), UNSCORED, dtype=np.int8), span_NAG.reshape(count, width)], axis=1),
             self.max_length,
             "all",
             np.full(count, len(ATTRIBUTES)),

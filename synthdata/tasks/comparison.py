@@ -61,6 +61,7 @@ class Comparison(Task):
     name: ClassVar[str] = "comparison"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Wang et al. 2024, Grokked Transformers are Implicit Reasoners, arXiv 2405.15071, Sec. 4"
+    difficulty: ClassVar[str] = "facts to know"
     trained_splits: ClassVar[tuple[str, ...]] = ("facts", "seen")
     facts_split: ClassVar[str | None] = "facts"
     splits = ("train", "facts", "seen", "id", "ood")

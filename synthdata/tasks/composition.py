@@ -50,6 +50,7 @@ class Composition(Task):
     name: ClassVar[str] = "composition"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Wang et al. 2024, Grokked Transformers are Implicit Reasoners, arXiv 2405.15071, Sec. 3"
+    difficulty: ClassVar[str] = "hops"
     trained_splits: ClassVar[tuple[str, ...]] = ("facts", "seen")
     facts_split: ClassVar[str | None] = "facts"
     splits = ("train", "facts", "seen", "id", "ood_first", "ood_second", "ood_both")

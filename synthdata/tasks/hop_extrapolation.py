@@ -44,6 +44,7 @@ class HopExtrapolation(Task):
     name: ClassVar[str] = "hop_extrapolation"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Loop, Think & Generalize 2026, arXiv 2604.07822 (depth extrapolation)"
+    difficulty: ClassVar[str] = "hops"
     trained_splits: ClassVar[tuple[str, ...]] = ("facts", "seen")
     facts_split: ClassVar[str | None] = "facts"
     splits = ("train", "facts", "seen", "test", "longer")

@@ -53,6 +53,7 @@ class MultiHop(Task):
     name: ClassVar[str] = "multihop"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Yao et al. 2025, arXiv 2505.17923, at the size of Ouro, arXiv 2510.25741, App. B.3"
+    difficulty: ClassVar[str] = "hops"
     trained_splits: ClassVar[tuple[str, ...]] = ("facts", "seen")
     facts_split: ClassVar[str | None] = "facts"
     splits = ("train", "facts", "seen", "test")

@@ -34,6 +34,7 @@ class RandomTokens(Task):
     name: ClassVar[str] = "random_tokens"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Morris et al. 2025, How much do language models memorize?, arXiv 2505.24832"
+    difficulty: ClassVar[str] = "tokens"
     trained_splits: ClassVar[tuple[str, ...]] = ("sequences",)
     facts_split: ClassVar[str | None] = "sequences"
     spans: ClassVar[tuple[str, ...]] = ("sequence",)

@@ -62,6 +62,7 @@ class Records(Task):
     name: ClassVar[str] = "records"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Allen-Zhu & Li 2024, Physics of Language Models: Part 3.3, arXiv 2404.05405 (bioD)"
+    difficulty: ClassVar[str] = "attributes told"
     trained_splits: ClassVar[tuple[str, ...]] = ("people",)
     spans: ClassVar[tuple[str, ...]] = ("name", "value")
     splits = ("train", "people")
