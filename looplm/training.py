@@ -25,6 +25,7 @@ from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerC
 from looplm.execution import Execution, choose_backend, compile_segments, open_logger
 from looplm.lightning_module import LoopTraining
 from looplm.model import LoopLM
+from looplm.stability import Reading
 from looplm.steps import StepData
 from synthdata.batch import Batch
 
@@ -91,6 +92,7 @@ class Fitted:
         seconds: time spent training, over all sittings.
         tokens: positions read, padding not counted, over all sittings.
         backend: `eager` or `compile`.
+        stability: what was read at some steps, over all sittings (see `looplm.stability`).
         notices: what the user should know, one clear line each.
     """
 
@@ -100,6 +102,7 @@ class Fitted:
     seconds: float
     tokens: int
     backend: str
+    stability: tuple[Reading, ...]
     notices: tuple[str, ...]
 
 
@@ -245,7 +248,7 @@ def fit(
 
     Raises:
         ValueError: naming field, value and what is allowed; or a checkpoint of another configuration.
-        FloatingPointError: naming the step whose loss or gradient is not finite.
+        FloatingPointError: naming the step at which the training diverged; the checkpoint before it is kept.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}; it must be {' | '.join(get_args(Precision))}")
@@ -321,5 +324,6 @@ def fit(
         seconds=content["seconds"],
         tokens=content["tokens"],
         backend=content["backend"],
+        stability=tuple(Reading(*values) for values in content.get("stability", [])),
         notices=notices,
     )
