@@ -85,28 +85,34 @@ class LoopTraining(pl.LightningModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         parameters = list(self.model.parameters())
-        first = self.global_step
-        health, probes = [], {}
+        first, devices = self.global_step, self.trainer.world_size
+        losses, norms, probes = [], [], {}
         for number, step in enumerate(chunk.steps):
             for group in optimizer.param_groups:
                 group["lr"] = self.optimizer.lr_at(first + number, self.steps)
             if is_sampled(first + number, self.steps):
-                probes[number] = Probe(self.model, self.objective)
+                probes[number] = Probe(self.model, self.objective, devices)
             objective = self.objective.at(first + number, self.steps)
             loss = training_loss(self.model, objective, step, probes.get(number))
-            self.manual_backward(loss)
+            self.manual_backward(loss * devices if devices > 1 else loss)  # DDP takes the mean of what is to be summed
             norm = nn.utils.clip_grad_norm_(parameters, self.optimizer.clip)
             optimizer.step()
             optimizer.zero_grad()
-            health.append(torch.stack([loss.detach(), norm]))
-        health_S2 = torch.stack(health)
+            losses.append(loss.detach())
+            norms.append(norm)
+        losses_S = self._sum(torch.stack(losses))
+        health_S2 = torch.stack([losses_S, torch.stack(norms)], dim=1)
         for number, (loss_value, norm_value) in enumerate(health_S2.tolist()):
             self.watch.see(first + number, loss_value, norm_value)
             if number in probes:
                 probe = probes[number]
-                self.stability += probe.readings(first + number, probe.found, loss_value, norm_value)
-        self.chunk_loss = health_S2[:, 0].mean().item()
+                self.stability += probe.readings(first + number, self._sum(probe.found), loss_value, norm_value)
+        self.chunk_loss = losses_S.mean().item()
         self.tokens += chunk.tokens
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        """The sum over devices."""
+        return self.trainer.strategy.reduce(tensor, reduce_op="sum")
 
     def on_save_checkpoint(self, checkpoint_content: dict[str, Any]) -> None:
         """Add what Lightning does not know of."""

@@ -53,12 +53,18 @@ class Probe:
 
     `found` holds sums, so that the shares of a batch that is split over devices add up: of ||h_t|| (R), of
     ||h_t - h_{t-1}|| (R - 1), of the squares of dL/dh_t (R), of H(p), and the number of positions.
+
+    Args:
+        model: the model.
+        objective: says whether the gate is trained.
+        scale: what the loss is multiplied by before the backward pass.
     """
 
-    def __init__(self, model: LoopLM, objective: ObjectiveConfig) -> None:
+    def __init__(self, model: LoopLM, objective: ObjectiveConfig, scale: float = 1.0) -> None:
         self._model = model
         self._gate = objective.uses_gate
         self._exits = model.config.exits
+        self._scale = scale
         self.found = torch.empty(0)
 
     @torch.no_grad()
@@ -76,7 +82,7 @@ class Probe:
                 state_BSD.register_hook(partial(self._keep, 2 * self._exits - 1 + exit))
 
     def _keep(self, place: int, gradient_BSD: Tensor) -> None:
-        self.found[place] = gradient_BSD.norm().square()
+        self.found[place] = (gradient_BSD.norm() / self._scale).square()
 
     def readings(self, step: int, found: Tensor, loss: float, gradient_norm: float) -> list[Reading]:
         """What was found at a step, as numbers; `found` is `self.found`, summed over devices."""
