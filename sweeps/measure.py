@@ -55,7 +55,8 @@ def _readings(scores: Scores) -> list[Reading]:
     return found
 
 
-def _batches(examples: Examples, context: int) -> Iterator[Batch]:
+def batches(examples: Examples, context: int) -> Iterator[Batch]:
+    """The examples in their order, one a row, a few hundred at a time."""
     for start in range(0, len(examples), _ROWS):
         yield pad(examples.take(slice(start, start + _ROWS)), context)
 
@@ -72,7 +73,7 @@ def measure(cell: Cell, model: LoopLM, limit: int = LIMIT) -> pl.DataFrame:
     task, spans = cell.task, cell.task.spans
     sets = {split: evaluation_set(task, cell.seeds.data_seed, split, limit) for split in task.splits[1:]}
     read = {
-        split: _readings(score(model, _batches(examples, cell.context), len(spans)))
+        split: _readings(score(model, batches(examples, cell.context), len(spans)))
         for split, examples in sets.items()
         if len(examples)
     }

@@ -32,6 +32,19 @@ def require(condition: bool, field: str, value: Any, allowed: str) -> None:
         raise ValueError(f"{field} is {value!r}; it must be {allowed}")
 
 
+@dataclass(frozen=True)
+class Attributes:
+    """What a task stores of each of its things, attribute by attribute.
+
+    Attributes:
+        bits: of each attribute by name, what a model that knows nothing pays for one value.
+        examples: an example of each thing, scored in spans that are indices into `bits`.
+    """
+
+    bits: Mapping[str, float]
+    examples: Examples
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
     """One synthetic task with its parameters as fields.
@@ -114,6 +127,10 @@ class Task(ABC):
     def constants(self, world: World) -> Mapping[str, float]:
         """Exact quantities of the world that a measurement is read against (bits stored at most, people, …)."""
         return {}
+
+    def stored(self, world: World) -> Attributes | None:
+        """What is stored, attribute by attribute; None for a task that stores no such things."""
+        return None
 
     def check_split(self, split: str) -> None:
         """Raise `ValueError` unless `split` is one of this task's."""

@@ -1,14 +1,14 @@
 """Records to store: people with random names and random attributes, nothing of which follows from anything else."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from synthdata.examples import UNSCORED, Examples
-from synthdata.task import Task, register, require
+from synthdata.task import Attributes, Task, register, require
 from synthdata.vocabulary import BOS, SPECIALS, Vocabulary, numbered
 
 MAX_BITS = 62
@@ -174,6 +174,16 @@ class Records(Task):
             + known_bits
             + self.attributes * _log2_choose(self._strings, self.diversity),
         }
+
+    def stored(self, world: People) -> Attributes:
+        """Everybody's values, in bits of the attribute's own set of strings, which is taken to be known."""
+        examples = self._write(world, np.arange(self.people), world.order_NK)
+        values_NKM = np.full((self.people, self.attributes, 1 + self.chunks * self.chunk_length), UNSCORED, np.int8)
+        values_NKM[:, :, 1:] = world.order_NK[:, :, None]
+        scored_NL = np.full_like(examples.scored_NL, UNSCORED)
+        scored_NL[:, 1 + self.name_length :] = values_NKM.reshape(self.people, -1)
+        bits = self.chunks * math.log2(self.diversity)
+        return Attributes({f"a{k}": bits for k in range(self.attributes)}, replace(examples, scored_NL=scored_NL))
 
     def _orders(self, rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
         return rng.permuted(np.broadcast_to(np.arange(self.attributes), (count, self.attributes)), axis=1)

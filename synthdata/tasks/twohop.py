@@ -55,7 +55,8 @@ class TwoHop(Task):
         relation_kind: whether a relation is a uniformly random function or a uniformly random permutation.
         train_fraction: share of the compositions of facts not held out that is trained.
         held_out_facts: share of the facts that no training composition uses.
-        fact_share: probability that a training example is a fact; else it is a composition.
+        fact_share: probability that a training example is a fact; else it is a composition. With 1 the facts alone are
+            trained, as in the first of two phases.
     """
 
     name: ClassVar[str] = "twohop"
@@ -81,7 +82,7 @@ class TwoHop(Task):
         require(self.relations >= 1, "relations", self.relations, "at least 1")
         require(self.hops >= 2, "hops", self.hops, "at least 2")
         require(0 < self.train_fraction < 1, "train_fraction", self.train_fraction, "between 0 and 1, exclusive")
-        require(0 < self.fact_share < 1, "fact_share", self.fact_share, "between 0 and 1, exclusive")
+        require(0 < self.fact_share <= 1, "fact_share", self.fact_share, "above 0 and at most 1")
         require(0 <= self.held_out_facts < 1, "held_out_facts", self.held_out_facts, "at least 0 and below 1")
         require(
             self.held_out_facts == 0 or 1 <= self.held_out_count < self.fact_count,
