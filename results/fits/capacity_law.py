@@ -2,8 +2,8 @@
 
     bits = ((rho P)^-s + C^-s)^(-1/s)
 
-P counts parameters, C = ceiling in bits (all there is to know, N R_max's numerator), rho bits per parameter: what the
-arm stores per parameter while there is more to know than it can hold. A large sharpness s makes it the plain minimum;
+P counts parameters; C is the ceiling in bits, all there is to know; rho is in bits per parameter, what the arm stores
+where there is far more to know than it can hold. A large sharpness s makes it the plain minimum;
 GPT-2's curves of Physics of Language Models 3.3 (figure 1a, digitised: `published/physics33_capacity.csv`) give 3.5 to
 9. It is a nuisance to be fitted, not a constant: one s for all arms of a replicate, so that arms differ by rho alone.
 """

@@ -7,6 +7,7 @@ size within range at which a paired t-test does not tell the two apart: the t-te
 outcomes that are all or nothing are treated as well, or as badly, as Student's t treats their means.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,33 +91,35 @@ def parameter_multiplier(
         share = f"{100 * target_N.mean() / ceiling:.0f} % of the ceiling is reached"
         return Multiplier(None, ends, f"{share}, more than {100 * SATURATION:.0f} %: sizes cannot be told apart")
     plain_PN = np.array([counted(plain[size], replicates, worst) for size in sorted(plain)])
-    return Multiplier(_inverted(np.log(multiples), target_N - plain_PN, confidence), ends, None)
+    return Multiplier(_inverted(multiples, target_N - plain_PN, confidence), ends, None)
 
 
-def _inverted(logs_P: npt.NDArray[np.float64], short_PN: npt.NDArray[np.float64], confidence: float) -> Interval:
-    """Where along `logs` the paired shortfall of the plain arm is 0."""
-    n = short_PN.shape[1]
-    fine = np.unique(np.concatenate([np.linspace(*pair, _STEPS + 1) for pair in zip(logs_P, logs_P[1:], strict=False)]))
-    short_GN = np.array([np.interp(fine, logs_P, short_P) for short_P in short_PN.T]).T
+def _inverted(multiples_P: npt.NDArray[np.float64], short_PN: npt.NDArray[np.float64], confidence: float) -> Interval:
+    """Where along the multiples the paired shortfall of the plain arm is 0."""
+    n, logs_P = short_PN.shape[1], np.log(multiples_P)
+    log_G = np.unique(np.concatenate([np.linspace(*pair, _STEPS + 1) for pair in itertools.pairwise(logs_P)]))
+    short_GN = np.array([np.interp(log_G, logs_P, short_P) for short_P in short_PN.T]).T
     mean_G = short_GN.mean(axis=1)
     half_G = stats.t.ppf((1 + confidence) / 2, df=n - 1) * short_GN.std(axis=1, ddof=1) / math.sqrt(n)
-    low = _first(fine, mean_G - half_G)
-    high = _first(-fine[::-1], -(mean_G + half_G)[::-1])
-    mean = _first(fine, mean_G)
+    least, most = float(multiples_P[0]), float(multiples_P[-1])
+    # The first size that the test lets stand, and, coming from the other side, the last.
+    low = _first(log_G, mean_G - half_G)
+    high = _first(-log_G[::-1], -(mean_G + half_G)[::-1])
+    met = mean_G[0] >= 0 and mean_G.min() <= 0
     return Interval(
-        math.nan if mean is None or mean == fine[0] and mean_G[0] < 0 else math.exp(mean),
-        math.exp(fine[-1]) if low is None else 0.0 if low == fine[0] else math.exp(low),
-        math.exp(fine[0]) if high is None else math.inf if -high == fine[-1] else math.exp(-high),
+        math.exp(_first(log_G, mean_G)) if met else math.nan,
+        most if math.isinf(low) else 0.0 if low == log_G[0] else math.exp(low),
+        least if math.isinf(high) else math.inf if high == -log_G[-1] else math.exp(-high),
         confidence,
         n,
     )
 
 
-def _first(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float | None:
-    """The first x at which y is not above 0, interpolated; None if it is above everywhere."""
+def _first(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
+    """The first x at which y is not above 0, interpolated; inf if it is above everywhere."""
     below = np.flatnonzero(y <= 0)
     if below.size == 0:
-        return None
+        return math.inf
     right = int(below[0])
     if right == 0:
         return float(x[0])

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats  # type: ignore[import-untyped]
 
 from results.fits.bracket import Bracket, exactly
@@ -95,7 +96,9 @@ def _check(times: Times) -> None:
             raise ValueError(f"times of replicate {replicate} are {bracket}; they must be exact or open above")
 
 
-def _median_ends(lows: np.ndarray, highs: np.ndarray, confidence: float) -> tuple[float, float]:
+def _median_ends(
+    lows: npt.NDArray[np.float64], highs: npt.NDArray[np.float64], confidence: float
+) -> tuple[float, float]:
     """The k-th smallest and k-th largest time, each at its worst; k is the largest whose tail is small enough."""
     n, tail = len(lows), (1 - confidence) / 2
     order = int((stats.binom.cdf(np.arange(n), n, 0.5) <= tail).sum())

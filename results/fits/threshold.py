@@ -107,7 +107,7 @@ def fit_threshold(
     """Fit a logistic curve to each replicate by least squares of accuracy, and average their midpoints.
 
     All points weigh the same: replicates scatter by far more than the examples behind one accuracy. A curve is
-    taken to be no steeper than its points are apart, so that between a failure and a success it crosses half-way.
+    taken to rise from 10 to 90 % over no less than the gap between its closest points, as no data tell it from steeper.
 
     Args:
         sweep: accuracy, a share, along the covariate; a failed cell (None) counts as `worst`.
@@ -154,9 +154,20 @@ def _fit(
     grid = np.stack(np.meshgrid(middles, widths), axis=-1).reshape(-1, 2)
     drawn = _logistic(x, grid[:, :1], grid[:, 1:], floor, ceiling, direction)
     start = grid[np.square(drawn - accuracy).sum(axis=1).argmin()]
+
+    def residuals(unknown: _Array) -> _Array:
+        return _logistic(x, unknown[0], math.exp(unknown[1]), floor, ceiling, direction) - accuracy
+
+    def jacobian(unknown: _Array) -> _Array:
+        height, width = ceiling - floor, math.exp(unknown[1])
+        risen = (_logistic(x, unknown[0], width, floor, ceiling, direction) - floor) / height
+        by_x = height * risen * (1 - risen) / width * (1 if direction == "rising" else -1)
+        return -np.column_stack([by_x, by_x * (x - unknown[0])])
+
     found = least_squares(
-        lambda unknown: _logistic(x, unknown[0], math.exp(unknown[1]), floor, ceiling, direction) - accuracy,
+        residuals,
         [start[0], math.log(start[1])],
+        jac=jacobian,
         bounds=([middles[0], math.log(narrow) - 1e-9], [middles[-1], math.log(wide) + 1e-9]),
     )
     return Logistic(float(found.x[0]), math.exp(found.x[1]), floor, ceiling, direction, scale)
