@@ -7,7 +7,7 @@ nothing.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,11 +52,9 @@ class Planted:
 
 
 def capacity_law(rng: np.random.Generator, n: int) -> dict[str, CapacityLaw]:
-    """Two arms with the same rho, three sizes and two amounts of knowledge, a third of the cells near the ceiling."""
-    world, cells = (
-        rng.normal(0, 0.03, n),
-        [(10_000 * size, 30_000.0 * amount) for size in SIZES[:3] for amount in (1, 2)],
-    )
+    """Two arms with the same rho, three sizes and two amounts of knowledge, half of the cells near the ceiling."""
+    world = rng.normal(0, 0.03, n)
+    cells = [(10_000 * size, 30_000.0 * amount) for size in SIZES[:3] for amount in (1, 2)]
     arms = {}
     for arm in ("looped", "plain"):
         rho = RHO * np.exp(world + rng.normal(0, 0.02, n))
@@ -85,26 +83,26 @@ def capacity_ratio(rng: np.random.Generator, n: int) -> Intervals:
     return Contrast("plain", laws["looped"].values, laws["plain"].values, tuple(range(n))).ratio
 
 
-def graded(rng: np.random.Generator, n: int, middle: float) -> Mapping[int, Values]:
+def graded(rng: np.random.Generator, n: int, middle: float, sizes: Sequence[int]) -> Mapping[int, Values]:
     """Accuracies along sizes: a smooth curve for each replicate, half-way at about `middle`."""
     middles = math.log(middle) + rng.normal(0, SPREAD, n)
-    return {size: _noisy(rng, _height(math.log(size) - middles)) for size in SIZES}
+    return {size: _noisy(rng, _height(math.log(size) - middles)) for size in sizes}
 
 
-def all_or_nothing(rng: np.random.Generator, n: int, middle: float) -> Mapping[int, Values]:
+def all_or_nothing(rng: np.random.Generator, n: int, middle: float, sizes: Sequence[int]) -> Mapping[int, Values]:
     """Accuracies along sizes: each cell finds the rule or does not, half of them at `middle`."""
-    found = {size: rng.random(n) < expit((math.log(size) - math.log(middle)) / 0.5) for size in SIZES}
-    return {size: _noisy(rng, np.where(found[size], 1 - FLOOR, FLOOR)) for size in SIZES}
+    found = {size: rng.random(n) < expit((math.log(size) - math.log(middle)) / 0.5) for size in sizes}
+    return {size: _noisy(rng, np.where(found[size], 1 - FLOOR, FLOOR)) for size in sizes}
 
 
-Draw = Callable[[np.random.Generator, int, float], Mapping[int, Values]]
+Draw = Callable[[np.random.Generator, int, float, Sequence[int]], Mapping[int, Values]]
 
 
 def threshold(draw: Draw, middle: float) -> Callable[[np.random.Generator, int], Intervals]:
     """Threshold over sizes."""
 
     def drawn(rng: np.random.Generator, n: int) -> Intervals:
-        sweep = {float(size): values for size, values in draw(rng, n, middle).items()}
+        sweep = {float(size): values for size, values in draw(rng, n, middle, SIZES).items()}
         found = fit_threshold(sweep, "rising", "log", FLOOR, 1 - FLOOR)
         return lambda confidence: bracketed_interval(found.crossings, "log", confidence)
 
@@ -115,19 +113,19 @@ def multiplier(draw: Draw, times: int) -> Callable[[np.random.Generator, int], I
     """Parameter multiplier, where a looped model of size 4 does what a plain one of 4 `times` does."""
 
     def drawn(rng: np.random.Generator, n: int) -> Intervals:
-        plain, looped = draw(rng, n, 12.0), draw(rng, n, 12.0)[4 * times]
+        plain, looped = draw(rng, n, 12.0, SIZES), draw(rng, n, 12.0, [4 * times])[4 * times]
         return lambda confidence: parameter_multiplier(looped, 4, plain, confidence=confidence).interval
 
     return drawn
 
 
-LATE, HORIZON, HASTE = 2000.0, 3000.0, 0.7
+LATE, HORIZON, SCATTER = 2000.0, 2700.0, 0.7
 """Median steps of the late arm, the budget, and the logarithmic spread of the times: a third never gets there."""
 
 
 def times(rng: np.random.Generator, n: int, median: float) -> Times:
     """Steps to a level, measured every 50 steps until the budget ends."""
-    reached = median * np.exp(rng.normal(0, HASTE, n))
+    reached = median * np.exp(rng.normal(0, SCATTER, n))
     grid = np.arange(50, HORIZON + 1, 50)
     return {
         replicate: steps_to(0.5, {int(step): float(step >= when) for step in grid})
@@ -147,7 +145,7 @@ def restricted_mean(median: float) -> float:
     # The sum of the survival function over the grid, as times are multiples of its step.
     grid = np.arange(0, HORIZON, 50)
     with np.errstate(divide="ignore"):
-        return float(50 * stats.norm.sf(np.log(grid / median) / HASTE).sum())
+        return float(50 * stats.norm.sf(np.log(grid / median) / SCATTER).sum())
 
 
 def median_steps(rng: np.random.Generator, n: int) -> Intervals:
@@ -200,9 +198,9 @@ PLANTED = (
         positive=False,
     ),
     Planted("a third censored", "median_steps", LATE, median_steps),
-    Planted("graded, mid-range", "multiplier", 2.0, multiplier(graded, 2)),
+    Planted("graded, mid-range", "multiplier", 3.0, multiplier(graded, 3)),
     Planted("graded, at the edge", "multiplier", 8.0, multiplier(graded, 8)),
-    Planted("all or nothing", "multiplier", 2.0, multiplier(all_or_nothing, 2)),
+    Planted("all or nothing", "multiplier", 3.0, multiplier(all_or_nothing, 3)),
     Planted("gap of 0.3", "gap_closed", 0.75, gap(0.3), positive=False),
     Planted("gap of 0.08", "gap_closed", 0.75, gap(0.08), positive=False),
     Planted("all or nothing", "gap_closed", 0.75, gap_all_or_nothing, positive=False),

@@ -110,7 +110,8 @@ def fit_threshold(
     taken to rise from 10 to 90 % over no less than the gap between its closest points, as no data tell it from steeper.
 
     Args:
-        sweep: accuracy, a share, along the covariate; a failed cell (None) counts as `worst`.
+        sweep: accuracy, a share, along the covariate; a failed cell (None) counts as `worst`. A replicate that has not
+            run at some value, or had nothing to measure there, is left out of the values there.
         direction: whether accuracy rises or falls with the covariate.
         scale: "log" for parameters, FLOPs, samples and whatever else is varied by factors.
         floor: accuracy that takes no skill, such as the best of the predictors that compose nothing.
