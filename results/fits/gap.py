@@ -2,7 +2,8 @@
 
     %Gap = (looped - iso-parameter) / (iso-FLOP - iso-parameter)
 
-It means nothing where depth gives nothing, and is then not given.
+It means nothing where depth gives nothing, and is then not given. Nor is it to be trusted where each run is all or
+nothing: eight such replicates cover 92 % instead of 95, three 62 (`coverage.csv`).
 """
 
 from dataclasses import dataclass
