@@ -201,17 +201,23 @@ def run(
 def status(
     question: Question, scale: Scale = "quick", overrides: Overrides = None, runs: Runs = None, json: Json = False
 ) -> None:
-    """Show where every cell of a question stands: done, running, interrupted, failed (with the error) or missing."""
+    """Show where every cell of a question stands: done, running, interrupted, failed (with the error) or missing.
+
+    Published rows that are damaged, and that a report leaves out, are listed; looplm run measures them again.
+    """
     from experiments.cli.console import console, print_json
     from experiments.cli.tables import status_rows, status_table
     from sweeps.status import statuses
 
     expanded = expand(question, scale, overrides)
-    found = statuses(expanded.cells.values(), open_store(runs))
+    store = open_store(runs)
+    found, problems = statuses(expanded.cells.values(), store), store.read(expanded.cells).problems
     if json:
-        print_json(status_rows(expanded, found))
-    else:
-        console.print(status_table(expanded, found))
+        print_json(status_rows(expanded, found, problems))
+        return
+    console.print(status_table(expanded, found))
+    for problem in problems:
+        console.print(f"[yellow]left out[/]: {problem.file}: {problem.reason}", highlight=False)
 
 
 def tune(

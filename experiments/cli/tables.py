@@ -7,6 +7,7 @@ import polars as pl
 from rich.table import Table
 
 from experiments.pricing import Speeds, price
+from results.collection import Problem
 from results.sheet import Sheet, text
 from sweeps.cell import Cell
 from sweeps.cost import total_parameters, training_flops
@@ -144,8 +145,8 @@ def _places(plan: Plan) -> dict[str, str]:
     return places
 
 
-def status_rows(plan: Plan, found: Sequence[CellStatus]) -> dict[str, Any]:
-    """States as plain data."""
+def status_rows(plan: Plan, found: Sequence[CellStatus], problems: Sequence[Problem] = ()) -> dict[str, Any]:
+    """States as plain data, with the published rows that cannot be used."""
     places = _places(plan)
     return {
         "question": plan.question,
@@ -160,6 +161,10 @@ def status_rows(plan: Plan, found: Sequence[CellStatus]) -> dict[str, Any]:
                 "error": status.error,
             }
             for status in found
+        ],
+        "left_out": [
+            {"cell": each.cell, "file": str(each.file), "evaluation": each.evaluation, "reason": each.reason}
+            for each in problems
         ],
     }
 

@@ -251,3 +251,6 @@ def test_a_report_draws_the_sound_rest_and_names_what_it_left_out(
     page = (runs / "reports" / f"{QUESTION}-quick" / "report.html").read_text()
     assert "records.parquet does not match its sum" in page
     assert (runs / "reports" / "index.html").exists()
+    assert looplm(monkeypatch, "status", QUESTION, "--runs", str(runs), "--json") == 0
+    (left_out,) = json.loads(capsys.readouterr().out)["left_out"]
+    assert (left_out["cell"], left_out["evaluation"]) == (names[0], None)
