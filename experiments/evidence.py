@@ -62,7 +62,7 @@ class Evidence:
         """A collection written by `save`; of several questions, the rows of the one that is named.
 
         Raises:
-            ValueError: if the collection holds nothing of that question.
+            ValueError: if the collection holds nothing of that question, or mixes scales.
         """
         found = read_collection(folder)
         members, cells, records = found.members, found.cells, found.records
@@ -72,6 +72,8 @@ class Evidence:
                 held = ", ".join(sorted(found.members["question"].unique())) or "no question"
                 raise ValueError(f"collection {folder} has no rows of question {question!r}; it holds {held}")
             cells, records = (frame.join(members, on="cell", how="semi") for frame in (cells, records))
+        if len(scales := sorted(members["scale"].unique())) > 1:
+            raise ValueError(f"collection {folder} mixes the scales {', '.join(scales)}; it must hold one")
         return of_one_version(cls(members, cells, records, found.problems), folder)
 
     def save(self, folder: Path) -> None:

@@ -194,6 +194,10 @@ def test_a_report_is_of_the_question_that_was_asked(
     )
     assert looplm(monkeypatch, "report", QUESTION, "--from", str(tmp_path)) == 2
     assert f"has no rows of question '{QUESTION}'; it holds other" in capsys.readouterr().err
+    two = pl.concat([frames["members"], frames["members"].with_columns(scale=pl.lit("lab"))])
+    write_collection(tmp_path, frames["cells"], frames["records"], two)
+    assert looplm(monkeypatch, "report", QUESTION, "--from", str(tmp_path)) == 2
+    assert "mixes the scales lab, quick; it must hold one" in capsys.readouterr().err
 
 
 def test_a_saved_folder_gets_its_page_and_an_index_beside_it(
