@@ -110,7 +110,7 @@ def arm_rows(
 
 
 def point_sheet(evidence: Evidence, part: str, columns: Callable[[str], Mapping[str, Column]], title: str) -> Sheet:
-    """A row for each arm at each axis point that has rows. `columns` gives, for a point, what each column says of it."""
+    """A row for each arm at each axis point that has rows. `columns` gives what each column says at a point."""
     rows: list[tuple[Entry, ...]] = []
     names: tuple[str, ...] = ()
     for point in evidence.points(part):
