@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -11,11 +11,13 @@ import polars as pl
 
 from experiments.questions import grid
 from results.capacity import Reading, read_as
-from results.collection import read_collection, write_collection
+from results.collection import Problem, read_collection, write_collection
 from results.schema import MEMBERS
 from results.statistics import Contrast, Interval, Values, counted, mean_interval
-from results.store import Problem, Store
+from results.store import Store
 from results.verdict import Verdict, rule_from
+from results.versions import newest_evaluations
+from sweeps.cell import Cell
 from sweeps.grid import Plan
 
 MIXTURE = 0
@@ -53,24 +55,26 @@ class Evidence:
     def of_store(cls, plan: Plan, store: Store) -> "Evidence":
         """The rows that a store holds for a plan."""
         rows = store.read(plan.cells)
-        return cls(members(plan), rows.cells, rows.records, rows.problems)
+        return of_one_version(cls(members(plan), rows.cells, rows.records, rows.problems), store.root)
 
     @classmethod
     def of_folder(cls, folder: Path, question: str | None = None) -> "Evidence":
         """A collection written by `save`; of several questions, the rows of the one that is named.
 
         Raises:
-            ValueError: if the collection holds nothing of that question.
+            ValueError: if the collection holds nothing of that question, or mixes scales.
         """
         found = read_collection(folder)
-        if question is None:
-            return cls(found.members, found.cells, found.records)
-        chosen = found.members.filter(pl.col("question") == question)
-        if chosen.is_empty():
-            held = ", ".join(sorted(found.members["question"].unique())) or "no question"
-            raise ValueError(f"collection {folder} has no rows of question {question!r}; it holds {held}")
-        cells, records = (frame.join(chosen, on="cell", how="semi") for frame in (found.cells, found.records))
-        return cls(chosen, cells, records)
+        members, cells, records = found.members, found.cells, found.records
+        if question is not None:
+            members = members.filter(pl.col("question") == question)
+            if members.is_empty():
+                held = ", ".join(sorted(found.members["question"].unique())) or "no question"
+                raise ValueError(f"collection {folder} has no rows of question {question!r}; it holds {held}")
+            cells, records = (frame.join(members, on="cell", how="semi") for frame in (cells, records))
+        if len(scales := sorted(members["scale"].unique())) > 1:
+            raise ValueError(f"collection {folder} mixes the scales {', '.join(scales)}; it must hold one")
+        return of_one_version(cls(members, cells, records, found.problems), folder)
 
     def save(self, folder: Path) -> None:
         """Write everything to a folder that can be committed, and reported from again."""
@@ -92,17 +96,6 @@ class Evidence:
         chosen = self.members.filter(pl.col("part") == part, pl.col("arm") == arm, pl.col("point") == point)
         return chosen.join(self.cells, on="cell", how="inner").sort("replicate")
 
-    @cached_property
-    def _measured(self) -> dict[tuple[str, str], pl.DataFrame]:
-        """The records by split and metric, so that reading one does not look through all."""
-        found = self.records.partition_by("split", "metric", as_dict=True)
-        return {(str(split), str(metric)): frame for (split, metric), frame in found.items()}
-
-    def _readings(self, part: str, arm: str, split: str, metric: str, point: str = "{}") -> pl.DataFrame:
-        """Every record of a metric in the done cells of an arm, with `replicate` and `exits`."""
-        done = self.cell_rows(part, arm, point).filter(pl.col("status") == "done").select("replicate", "cell", "exits")
-        return done.join(self._measured.get((split, metric), self.records.clear()), on="cell")
-
     def values(
         self, part: str, arm: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
     ) -> dict[int, float | None]:
@@ -113,20 +106,50 @@ class Evidence:
         """
         if (split, metric) not in self._measured:
             return {}
-        readings = self._readings(part, arm, split, metric, point)
+        found = self._readings(part, arm, split, metric, point, where)
+        return self._failed(part, arm, point) | dict(found.select("replicate", "value").iter_rows())
+
+    def values_over(
+        self, level: Level, part: str, arm: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
+    ) -> dict[int, dict[int, float | None]]:
+        """The `values` of a metric at each loop, difficulty or step at which an arm was measured, in their order."""
+        found = self._readings(part, arm, split, metric, point, where, level)
+        failed = self._failed(part, arm, point)
+        values: dict[int, dict[int, float | None]] = {}
+        for at, replicate, value in found.sort(level).select(level, "replicate", "value").iter_rows():
+            values.setdefault(at, dict(failed))[replicate] = value
+        return values
+
+    @cached_property
+    def _measured(self) -> dict[tuple[str, str], pl.DataFrame]:
+        """The records by split and metric, so that reading one does not look through all."""
+        found = self.records.partition_by("split", "metric", as_dict=True)
+        return {(str(split), str(metric)): frame for (split, metric), frame in found.items()}
+
+    def _readings(
+        self, part: str, arm: str, split: str, metric: str, point: str, where: Where, over: Level | None = None
+    ) -> pl.DataFrame:
+        """The records of a metric in the done cells of an arm, with their `replicate`: those of one place, or of every
+        one along the level that is named."""
+        done = self.cell_rows(part, arm, point).filter(pl.col("status") == "done").select("replicate", "cell", "exits")
+        found = done.join(self._measured.get((split, metric), self.records.clear()), on="cell")
         loop, step = where.get("loop"), where.get("step")
         wanted = pl.col("exits") if loop is None else pl.lit(loop, pl.Int64)
         if loop == MIXTURE:
             wanted = pl.when(pl.col("exits") == 1).then(1).otherwise(MIXTURE)
-        found = readings.filter(
-            pl.col("loop").is_null() | (pl.col("loop") == wanted),
-            pl.col("difficulty").eq_missing(pl.lit(where.get("difficulty"), pl.Int64)),
-            pl.col("step") == (pl.col("step").max().over("cell") if step is None else step),
-        )
+        here: dict[Level, pl.Expr] = {
+            "loop": pl.col("loop").is_null() | (pl.col("loop") == wanted),
+            "difficulty": pl.col("difficulty").eq_missing(pl.lit(where.get("difficulty"), pl.Int64)),
+            "step": pl.col("step") == (pl.col("step").max().over("cell") if step is None else step),
+        }
+        if over is not None:
+            here[over] = pl.col(over).is_not_null() & ((pl.col(over) != MIXTURE) if over == "loop" else True)
+        return found.filter(*here.values())
+
+    def _failed(self, part: str, arm: str, point: str) -> dict[int, float | None]:
+        """The replicates of an arm that failed, without a value."""
         ended = self.cell_rows(part, arm, point)
-        values = dict.fromkeys(ended.filter(pl.col("status") == "failed")["replicate"].to_list())
-        values.update(found.select("replicate", "value").iter_rows())
-        return dict(sorted(values.items()))
+        return dict.fromkeys(ended.filter(pl.col("status") == "failed")["replicate"].to_list())
 
     def interval(
         self, part: str, arm: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
@@ -135,11 +158,6 @@ class Evidence:
         values = self.values(part, arm, split, metric, point, **where)
         return mean_interval(counted(values, values, worst=0.0)) if values else None
 
-    def levels(self, of: Level, part: str, arm: str, split: str, metric: str, point: str = "{}") -> list[int]:
-        """The loops, difficulties or steps at which a metric of an arm was measured."""
-        found = set(self._readings(part, arm, split, metric, point)[of].drop_nulls())
-        return sorted(found - {MIXTURE} if of == "loop" else found)
-
     def contrast(
         self, part: str, arm: str, partner: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
     ) -> Contrast:
@@ -147,6 +165,43 @@ class Evidence:
         ours: Values = self.values(part, arm, split, metric, point, **where)
         theirs: Values = self.values(part, partner, split, metric, point, **where)
         return Contrast(partner, ours, theirs, tuple(sorted(set(ours) & set(theirs))))
+
+
+def of_one_version(evidence: Evidence, source: Path) -> Evidence:
+    """The evidence without what must not be averaged with the rest: rows of older versions, each listed as a problem.
+
+    Within a part, cells of an older task version, or whose id is not the one that this code gives them (it was made by
+    other numerics) beside cells whose id is; and records of an older version of an evaluation beside a newer one.
+    """
+    cells = evidence.cells
+    task = pl.col("task").str.split("@").list
+    ours = [_is_ours(cell, config) for cell, config in cells.select("cell", "config").iter_rows()]
+    kinds = (
+        cells.select("cell", "task", name=task.first(), version=task.last().cast(pl.Int64))
+        .with_columns(pl.Series("ours", ours, dtype=pl.Boolean))
+        .join(evidence.members.select("cell", "part").unique(), on="cell")
+        .with_columns(newest=pl.col("version").max().over("part", "name"), mixed=pl.col("ours").any().over("part"))
+    )
+    problems: dict[str, str] = {}
+    for cell, name, newest in (
+        kinds.filter(pl.col("version") < pl.col("newest")).select("cell", "task", "newest").rows()
+    ):
+        problems[cell] = f"{name} stands beside version {newest} of the task"
+    for cell in kinds.filter("mixed", ~pl.col("ours"))["cell"]:
+        problems.setdefault(cell, "made with other numerics than the cells beside it")
+    lost = pl.col("cell").is_in(list(problems))
+    records, stale = newest_evaluations(evidence.records.filter(~lost))
+    listed = [Problem(source, reason, cell) for cell, reason in problems.items()]
+    listed += [Problem(source, f"{old} stands beside {new}", cell, old) for cell, old, new in stale]
+    return replace(evidence, cells=cells.filter(~lost), records=records, problems=(*evidence.problems, *listed))
+
+
+def _is_ours(cell: str, config: str) -> bool:
+    """Whether this code gives a configuration that id: the same task versions and numerics made it."""
+    try:
+        return Cell.from_config(json.loads(config)).id == cell
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def members(plan: Plan) -> pl.DataFrame:

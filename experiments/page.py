@@ -41,13 +41,13 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 .supported { border-color: #1a7f37; } .supported b { color: #14632b; }
 .refuted { border-color: #b3261e; } .refuted b { color: #b3261e; }
 .undecided { border-color: #8a6d00; } .undecided b { color: #6b5500; }
-figure { margin: 1.4rem 0; } figure img { display: block; width: 100%; height: auto; }
+figure { margin: 1.4rem 0; } figure img { display: block; width: 100%; max-width: 60rem; height: auto; }
 figcaption { color: #555; font-size: .88rem; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
 caption span { display: inline-block; position: sticky; left: 0; max-width: calc(100vw - 2.2rem); }
-th, td { padding: .25rem .7rem .25rem 0; text-align: left; vertical-align: top; white-space: nowrap; }
+th, td { padding: .25rem .6rem .25rem 0; text-align: left; vertical-align: top; white-space: nowrap; }
 th { border-bottom: 1px solid #888; } td { border-bottom: 1px solid #e6e6e6; }
 .number { text-align: right; }
 pre { background: #f4f4f4; padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
@@ -138,8 +138,8 @@ def index(folder: Path) -> str:
     for path in sorted(folder.glob(f"*/{PAGE}")):
         link = html.escape(f"{path.parent.name}/{PAGE}")
         try:
-            summary = Summary(**json.loads(_metas(path)["looplm-report"]))
-        except (KeyError, TypeError, ValueError):
+            summary = summary_of(path)
+        except ValueError:
             entries.append(f'<section class="card"><p>{link} is not a whole report and is left out.</p></section>')
             continue
         picture = path.parent / "figure-narrow.svg"
@@ -154,6 +154,14 @@ def index(folder: Path) -> str:
     body = "<h1>Questions and what the rows say</h1>\n" + "\n".join(entries or ["<p>No report was found.</p>"])
     head = '<meta name="looplm-index" content="1">'
     return _FRAME.format(head=head, title="looplm: questions", style=_STYLE, body=body)
+
+
+def summary_of(path: Path) -> Summary:
+    """The summary that a page carries. `ValueError` where the file is no whole page of this suite."""
+    try:
+        return Summary(**json.loads(_metas(path)["looplm-report"]))
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a whole report") from error
 
 
 class _Metas(HTMLParser):

@@ -31,3 +31,8 @@ def figure(question: str) -> ModuleType:
 def runs_root() -> Path:
     """Where runs live: `$LOOPLM_RUNS`, or `runs/` in this checkout."""
     return Path(os.environ.get("LOOPLM_RUNS") or ROOT.parent / "runs")
+
+
+def references() -> list[Path]:
+    """The folders of `results/reference`, each with the rows of a question that were measured here."""
+    return sorted(path for path in (ROOT.parent / "results" / "reference").iterdir() if path.is_dir())

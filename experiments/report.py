@@ -44,8 +44,8 @@ class Report:
 
     @property
     def scale(self) -> str:
-        """The scale, or scales, that the rows were planned at."""
-        return ", ".join(self.evidence.members["scale"].unique(maintain_order=True))
+        """The scale that the rows were planned at."""
+        return str(self.evidence.members["scale"][0])
 
     @cached_property
     def grid(self) -> Grid:
@@ -138,11 +138,11 @@ class Report:
 
     def _tuning(self) -> list[str]:
         """How each part was tuned at this scale."""
-        lines = []
+        lines, plain = [], []
         for part in dict.fromkeys(self.evidence.members["part"]):
             found = self.grid.tuning.get(self.scale, {}).get(part)
             if found is None:
-                lines.append(f"{part}: settings of the grid, not tuned at this scale")
+                plain.append(part)
                 continue
             search = found["search"]
             counts = sorted({len(trials) for trials in found["trials"].values()})
@@ -151,7 +151,7 @@ class Report:
                 f"{search['split']} in world {search['seed']}, {ranges(counts)} trials for each of "
                 f"{', '.join(found['choices'])}"
             )
-        return lines
+        return lines + ([f"{', '.join(plain)}: settings of the grid, not tuned at this scale"] if plain else [])
 
 
 def ranges(numbers: list[int]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Unpack
 
 from experiments.evidence import Evidence, Level, Where
-from results.statistics import Interval, counted, mean_interval
+from results.statistics import Interval, Values, counted, mean_interval
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def by_arm(
     """One point for each arm on which the metric was measured. `ceiling` gives the most that an arm could reach."""
     found = []
     for arm in arms(evidence, part, point):
-        if (read := _point(evidence, part, arm, split, metric, point, 0.0, **where)) is not None:
+        if values := evidence.values(part, arm, split, metric, point, **where):
             most = ceiling(evidence, part, arm, point) if ceiling else None
-            found.append(_series(evidence, part, arm, point, [read], most))
+            found.append(_series(evidence, part, arm, point, [_point(0.0, values)], most))
     return found
 
 
@@ -98,12 +98,9 @@ def over(
     """Each arm (or those named `only`) along its loops, difficulties or training steps."""
     found = []
     for arm in only or arms(evidence, part, point):
-        points = []
-        for at in evidence.levels(level, part, arm, split, metric, point):
-            here: Where = {**where, level: at}  # type: ignore[misc]
-            if (read := _point(evidence, part, arm, split, metric, point, at, **here)) is not None:
-                points.append(read)
-        if points:
+        read = evidence.values_over(level, part, arm, split, metric, point, **where)
+        if read:
+            points = [_point(at, values) for at, values in read.items()]
             found.append(_series(evidence, part, arm, point, points))
     return found
 
@@ -122,10 +119,9 @@ def along(
     found = []
     for arm in only or evidence.arms(part):
         read = {
-            each: reading
+            each: _point(place(evidence, part, arm, each), values)
             for each in points or evidence.points(part)
-            if not evidence.cell_rows(part, arm, each).is_empty()
-            and (reading := _point(evidence, part, arm, split, metric, each, place(evidence, part, arm, each), **where))
+            if (values := evidence.values(part, arm, split, metric, each, **where))
         }
         if read:
             ordered = sorted(read.values(), key=lambda point: point.at)
@@ -168,26 +164,13 @@ def exit_depth(split: str) -> Place:
     """The mean loop at which the gate would leave on a split: sum of loop times exit probability; 1 without a gate."""
 
     def place(evidence: Evidence, part: str, arm: str, point: str) -> float:
-        levels = evidence.levels("loop", part, arm, split, "exit_probability", point)
-        read = {r: evidence.interval(part, arm, split, "exit_probability", point, loop=r) for r in levels}
-        return sum(r * interval.mean for r, interval in read.items() if interval is not None) or 1.0
+        read = evidence.values_over("loop", part, arm, split, "exit_probability", point)
+        return sum(r * float(counted(p, p, worst=0.0).mean()) for r, p in read.items()) or 1.0
 
     return place
 
 
-def _point(
-    evidence: Evidence,
-    part: str,
-    arm: str,
-    split: str,
-    metric: str,
-    point: str,
-    at: float,
-    **where: Unpack[Where],
-) -> Point | None:
-    values = evidence.values(part, arm, split, metric, point, **where)
-    if not values:
-        return None
+def _point(at: float, values: Values) -> Point:
     singles = counted(values, values, worst=0.0)
     return Point(float(at), mean_interval(singles), tuple(singles.tolist()))
 

@@ -6,7 +6,7 @@ from typing import Unpack
 from experiments.evidence import Evidence, Where
 from experiments.series import arms, model
 from results.sheet import Entry, Measured, Sheet
-from results.statistics import Interval, counted, mean_interval, share_above
+from results.statistics import Interval, best_of, counted, mean_interval, share_above
 
 SOLVED = 0.9
 """A replicate counts as having found the rule above this accuracy; outcomes are bimodal, and a mean hides it."""
@@ -49,6 +49,29 @@ def solved(evidence: Evidence, part: str, split: str, metric: str, point: str = 
     return entry
 
 
+def best(
+    evidence: Evidence,
+    part: str,
+    split: str,
+    metric: str,
+    point: str = "{}",
+    *,
+    digits: int,
+    factor: float = 1.0,
+    **where: Unpack[Where],
+) -> Column:
+    """The best of an arm's worlds, with how many they are: only beside a paper that prints a best of n."""
+
+    def entry(arm: str) -> str | None:
+        values = evidence.values(part, arm, split, metric, point, **where)
+        if not values:
+            return None
+        found = best_of(counted(values, values, worst=0.0))
+        return f"{factor * found.value:.{digits}f} (best of {found.n})"
+
+    return entry
+
+
 def floor_of(evidence: Evidence, part: str, split: str, point: str = "{}") -> Interval | None:
     """The best floor of a split over the worlds of all arms; None where the split is itself trained."""
     worlds: dict[int, float | None] = {}
@@ -86,15 +109,18 @@ def arm_rows(
     return Sheet(part, title, ("arm", "model", "parameters", "n", *columns), tuple(rows))
 
 
-def point_sheet(evidence: Evidence, part: str, split: str, metric: str, *, digits: int, factor: float = 1.0) -> Sheet:
-    """A row for each arm at each axis point that has rows: the metric at the last loop."""
+def point_sheet(evidence: Evidence, part: str, columns: Callable[[str], Mapping[str, Column]], title: str) -> Sheet:
+    """A row for each arm at each axis point that has rows. `columns` gives what each column says at a point."""
     rows: list[tuple[Entry, ...]] = []
+    names: tuple[str, ...] = ()
     for point in evidence.points(part):
+        here = columns(point)
+        names = tuple(here)
         for arm in arms(evidence, part, point):
-            entry = reading(evidence, part, split, metric, point, digits=digits, factor=factor)(arm)
-            if isinstance(entry, Measured):
-                rows.append((arm, model(evidence, part, arm, point), point, entry.interval.n, entry))
-    return Sheet(part, part, ("arm", "model", "axes", "n", f"{metric} on {split}"), tuple(rows))
+            n = len(evidence.cell_rows(part, arm, point))
+            entries = (entry(arm) for entry in here.values())
+            rows.append((arm, model(evidence, part, arm, point), point, n, *entries))
+    return Sheet(part, title, ("arm", "model", "axes", "n", *names), tuple(rows))
 
 
 def _like(entry: Entry, interval: Interval | None) -> Measured | None:

@@ -86,6 +86,11 @@ Rule = Callable[[pl.DataFrame], Iterable[Fault]]
 """Looks at a whole frame for rows whose columns do not fit each other."""
 
 
+def _always(rule: str) -> Callable[[Mapping[str, Any]], str]:
+    """What must be, whatever the row."""
+    return lambda row: rule
+
+
 @dataclass(frozen=True)
 class Table:
     """A table with a fixed schema.
@@ -143,11 +148,11 @@ class Table:
         for column in self.columns:
             wrong, rule = column.faults(frame[column.name])
             if wrong.any():
-                yield Fault(column.name, wrong, lambda row, rule=rule: rule)
+                yield Fault(column.name, wrong, _always(rule))
         yield from (fault for fault in self.rule(frame) if fault.rows.any())
         twice = frame.select(self.key).is_duplicated()
         if twice.any():
-            yield Fault("/".join(self.key), twice, lambda row: "unique")
+            yield Fault("/".join(self.key), twice, _always("unique"))
 
     def _check_names(self, names: Iterable[str]) -> None:
         known, given = set(self.schema), set(names)

@@ -88,9 +88,7 @@ def _print(found: "Comparison") -> None:
             say(f"   only in {side}: {', '.join(cells[:SHOWN])}{' …' if len(cells) > SHOWN else ''}")
     for row in found.status.head(SHOWN).iter_rows(named=True):
         say(f"   {row['cell']}: {row['status_a']} in A, {row['status_b']} in B ({row['error_a'] or row['error_b']})")
-    say(
-        f"values: {found.values:,} in both, {found.equal:,} of them equal to the last bit; {found.unpaired:,} on one side"
-    )
+    say(f"values: {found.values:,} in both, {found.equal:,} of them equal to the last bit; {found.unpaired:,} in one")
     if found.identical:
         say("[green]identical[/]")
         return

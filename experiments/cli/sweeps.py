@@ -133,16 +133,27 @@ def train(
     console.print(f"{cell.id}  {store.folder(cell.id)}")
 
 
-def plan(question: Question, scale: Scale = "quick", overrides: Overrides = None, json: Json = False) -> None:
-    """Show what a question will train, without training it: cells, partners' match, parameters, FLOPs and time."""
-    from experiments.cli.console import console, print_json
-    from experiments.cli.tables import plan_rows, plan_table
+def plan(
+    question: Question, scale: Scale = "quick", overrides: Overrides = None, runs: Runs = None, json: Json = False
+) -> None:
+    """Show what a question will train, without training it: cells, partners' match, parameters, FLOPs, time and price.
 
-    expanded = expand(question, scale, overrides)
+    Times come from the speed of cells that have run here or stand in results/reference, on the device that is named.
+    """
+    from experiments.cli.console import console, print_json
+    from experiments.cli.tables import plan_rows, plan_table, price_lines
+    from experiments.pricing import measured_speeds
+    from experiments.questions import references
+
+    expanded, store = expand(question, scale, overrides), open_store(runs)
+    done = frozenset(cell for cell in expanded.cells if store.status(cell) == "done")
+    data = plan_rows(expanded, measured_speeds(store, references()), done)
     if json:
-        print_json(plan_rows(expanded))
-    else:
-        console.print(plan_table(expanded))
+        print_json(data)
+        return
+    console.print(plan_table(data))
+    for line in price_lines(data):
+        console.print(line, highlight=False)
 
 
 def run(
@@ -190,17 +201,23 @@ def run(
 def status(
     question: Question, scale: Scale = "quick", overrides: Overrides = None, runs: Runs = None, json: Json = False
 ) -> None:
-    """Show where every cell of a question stands: done, running, interrupted, failed (with the error) or missing."""
+    """Show where every cell of a question stands: done, running, interrupted, failed (with the error) or missing.
+
+    Published rows that are damaged, and that a report leaves out, are listed; looplm run measures them again.
+    """
     from experiments.cli.console import console, print_json
     from experiments.cli.tables import status_rows, status_table
     from sweeps.status import statuses
 
     expanded = expand(question, scale, overrides)
-    found = statuses(expanded.cells.values(), open_store(runs))
+    store = open_store(runs)
+    found, problems = statuses(expanded.cells.values(), store), store.read(expanded.cells).problems
     if json:
-        print_json(status_rows(expanded, found))
-    else:
-        console.print(status_table(expanded, found))
+        print_json(status_rows(expanded, found, problems))
+        return
+    console.print(status_table(expanded, found))
+    for problem in problems:
+        console.print(f"[yellow]left out[/]: {problem.file}: {problem.reason}", highlight=False)
 
 
 def tune(

@@ -1,14 +1,16 @@
 """Plans, states and results as tables in the terminal, and as plain rows for `--json`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.table import Table
 
+from experiments.pricing import Speeds, price
+from results.collection import Problem
 from results.sheet import Sheet, text
 from sweeps.cell import Cell
-from sweeps.cost import estimated_seconds, total_parameters, training_flops
+from sweeps.cost import total_parameters, training_flops
 from sweeps.grid import Plan
 from sweeps.status import CellStatus, State, tally
 
@@ -44,8 +46,12 @@ def sheet_table(sheet: Sheet) -> Table:
     return table
 
 
-def plan_rows(plan: Plan) -> dict[str, Any]:
-    """A plan as plain data: one row per arm and axis point, and the totals over distinct cells."""
+def plan_rows(plan: Plan, speeds: Sequence[Speeds], done: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """A plan as plain data: one row per arm and axis point, and the totals over distinct cells.
+
+    `seconds` is the time a cell takes on the first device of `speeds`, null where none was measured; `prices` has every
+    device. `done` are the cells that need not be trained any more.
+    """
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for member in plan.members:
         key, cell = (member.part, member.arm, member.point), member.cell
@@ -62,29 +68,41 @@ def plan_rows(plan: Plan) -> dict[str, Any]:
                 "parameters": total_parameters(cell),
                 "steps": cell.budget.steps,
                 "train_flops": training_flops(cell),
-                "seconds": estimated_seconds(cell),
+                "seconds": speeds[0].seconds(cell) if speeds else None,
                 "matches": match and match.quantity,
                 "residual": match and match.residual,
             },
         )
         row["cells"].append(cell.id)
-    cells = plan.cells.values()
+    cells = list(plan.cells.values())
+    prices = [price(cells, each, done) for each in speeds]
     return {
         "question": plan.question,
         "scale": plan.scale,
         "rows": list(rows.values()),
         "cells": len(plan.cells),
         "train_flops": sum(map(training_flops, cells)),
-        "core_seconds": sum(map(estimated_seconds, cells)),
+        "prices": [
+            {
+                "device": each.speeds.device,
+                "gpu": each.speeds.is_gpu,
+                "hours": each.hours,
+                "hours_left": each.hours_left,
+                "beyond_measured": each.beyond,
+                "sources": each.speeds.sources,
+                "sentence": each.sentence,
+            }
+            for each in prices
+        ],
     }
 
 
-def plan_table(plan: Plan) -> Table:
-    """A plan for people. Times are estimates for one core of a laptop."""
-    data = plan_rows(plan)
+def plan_table(data: Mapping[str, Any]) -> Table:
+    """The `plan_rows` for people."""
+    where = f"; times on {data['prices'][0]['device']}" if data["prices"] else ""
     table = Table(
-        title=f"{plan.question} at scale {plan.scale}: {data['cells']} cells, "
-        f"{data['train_flops']:.2e} training FLOPs, about {duration(data['core_seconds'])} on one core",
+        title=f"{data['question']} at scale {data['scale']}: {data['cells']} cells, "
+        f"{data['train_flops']:.2e} training FLOPs{where}",
         title_justify="left",
     )
     for name in ("part", "arm", "model", "axes"):
@@ -109,6 +127,16 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
+def price_lines(data: Mapping[str, Any]) -> list[str]:
+    """The prices of `plan_rows`, a line for each device, and what is not known."""
+    lines = [each["sentence"] for each in data["prices"]]
+    if not any(each["gpu"] for each in data["prices"]):
+        lines.append(
+            "No cell was measured on a GPU, so GPU-hours are not known: train one of these there, and plan again."
+        )
+    return lines
+
+
 def _places(plan: Plan) -> dict[str, str]:
     """Where each cell first stands in the plan."""
     places: dict[str, str] = {}
@@ -117,8 +145,8 @@ def _places(plan: Plan) -> dict[str, str]:
     return places
 
 
-def status_rows(plan: Plan, found: Sequence[CellStatus]) -> dict[str, Any]:
-    """States as plain data."""
+def status_rows(plan: Plan, found: Sequence[CellStatus], problems: Sequence[Problem] = ()) -> dict[str, Any]:
+    """States as plain data, with the published rows that cannot be used."""
     places = _places(plan)
     return {
         "question": plan.question,
@@ -133,6 +161,10 @@ def status_rows(plan: Plan, found: Sequence[CellStatus]) -> dict[str, Any]:
                 "error": status.error,
             }
             for status in found
+        ],
+        "left_out": [
+            {"cell": each.cell, "file": str(each.file), "evaluation": each.evaluation, "reason": each.reason}
+            for each in problems
         ],
     }
 

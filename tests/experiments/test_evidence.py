@@ -1,6 +1,7 @@
 """Verdicts, tables and the figure from planted rows: each answer where it should be, whatever is missing or mixed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,47 @@ def test_every_question_draws_tables_and_the_same_figure_twice(name: str, tmp_pa
     assert [path.suffix for path in first] == [".png", ".svg"]
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()
+
+
+def versions(evidence: Evidence, tmp_path: Path) -> Evidence:
+    """The evidence as it is read from a folder."""
+    evidence.save(tmp_path)
+    return Evidence.of_folder(tmp_path, QUESTION)
+
+
+def test_an_older_evaluation_is_never_averaged_with_a_newer_one(plan: Plan, tmp_path: Path) -> None:
+    full = planted(plan, looped_at(0.6, 0.1))
+    plain = [m.cell.id for m in plan.members if (m.part, m.arm) == ("manipulation", "plain") and m.replicate < 2]
+    newer = pl.when(pl.col("cell").is_in(plain)).then(pl.lit("answers@1")).otherwise(pl.lit("answers@2"))
+    found = versions(replace(full, records=full.records.with_columns(evaluation=newer)), tmp_path)
+    assert sorted(found.values("manipulation", "plain", "ood_both", "accuracy_given_recall")) == [2, 3, 4, 5, 6, 7]
+    assert {(p.cell, p.evaluation) for p in found.problems} == {(cell, "answers@1") for cell in plain}
+    assert "6 of 8 replicates against plain" in verdict(found, "H2").sentence
+
+
+def test_cells_of_an_older_task_or_of_other_numerics_are_left_out(plan: Plan, tmp_path: Path) -> None:
+    full = planted(plan, looped_at(0.6, 0.1))
+    lost = {m.replicate: m.cell.id for m in plan.members if (m.part, m.arm) == ("manipulation", "looped")}
+    older, other = lost[0], lost[1]
+    renamed = {other: "0" * 16}
+    cells = full.cells.with_columns(
+        pl.col("cell").replace(renamed),
+        task=pl.when(pl.col("cell") == older).then(pl.lit("twohop@0")).otherwise("task"),
+    )
+    records = full.records.with_columns(pl.col("cell").replace(renamed))
+    found = versions(Evidence(full.members.with_columns(pl.col("cell").replace(renamed)), cells, records), tmp_path)
+    assert sorted(found.values("manipulation", "looped", "ood_both", "accuracy_given_recall")) == [2, 3, 4, 5, 6, 7]
+    reasons = {problem.cell: problem.reason for problem in found.problems}
+    assert reasons == {
+        older: "twohop@0 stands beside version 1 of the task",
+        "0" * 16: "made with other numerics than the cells beside it",
+    }
+
+
+def test_rows_that_are_all_of_other_numerics_are_compared_among_themselves(plan: Plan, tmp_path: Path) -> None:
+    full = planted(plan, looped_at(0.6, 0.1))
+    frames = [frame.with_columns(pl.format("x{}", "cell").alias("cell")) for frame in (full.members, full.cells)]
+    records = full.records.with_columns(pl.format("x{}", "cell").alias("cell"))
+    found = versions(Evidence(frames[0], frames[1], records), tmp_path)
+    assert found.problems == ()
+    assert verdict(found, "H2").outcome == "supported"

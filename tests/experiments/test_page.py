@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from experiments.evidence import Evidence
-from experiments.page import INDEX, PAGE, index, write_index, write_page
+from experiments.page import INDEX, PAGE, Summary, index, summary_of, write_index, write_page
+from experiments.questions import references
 from experiments.report import Report, ranges
+from results.collection import read_collection
 
 QUESTION = "capacity_vs_manipulation"
 REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference" / "quick-cpu"
@@ -127,6 +129,14 @@ def test_the_index_lists_whole_reports_and_names_the_others(report: Report, fold
 
 def test_an_index_over_nothing_says_so(tmp_path: Path) -> None:
     assert "No report was found" in index(tmp_path)
+
+
+@pytest.mark.parametrize("folder", references(), ids=lambda folder: folder.name)
+def test_the_committed_page_says_what_the_committed_rows_say(folder: Path) -> None:
+    (question,) = read_collection(folder).members["question"].unique()
+    report = Report(question, Evidence.of_folder(folder, question), "")
+    assert summary_of(folder / PAGE) == Summary.of(report)
+    assert f'href="{folder.name}/{PAGE}"' in (folder.parent / INDEX).read_text()
 
 
 def test_ranges_are_read_as_words() -> None:

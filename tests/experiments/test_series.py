@@ -7,7 +7,7 @@ import pytest
 from experiments.evidence import MIXTURE
 from experiments.questions import grid
 from experiments.series import along, by_arm, column, exit_depth, exposures, over, setting
-from experiments.sheets import arm_rows, floor_of, point_sheet, reading, solved
+from experiments.sheets import arm_rows, best, floor_of, point_sheet, reading, solved
 from results.sheet import Measured
 
 
@@ -88,10 +88,16 @@ def test_a_curve_along_an_axis_of_the_grid(evidence_of):
     assert (looped.label, looped.layers, looped.loops, plain.loops) == ("loop_2x6", 2, 6, 1)
     assert [(p.at, p.interval.mean) for p in looped.points] == [(n, pytest.approx(1 / n)) for n in (10, 16, 24)]
     assert [p.at for p in along(evidence, "ouro_mano", column("steps"), *place)[0].points] == [80_000, 110_000, 200_000]
-    sheet = point_sheet(evidence, "ouro_mano", *place, digits=2)
+
+    def columns(point):
+        return {kind.__name__: kind(evidence, "ouro_mano", *place, point, digits=3) for kind in (reading, best)}
+
+    sheet = point_sheet(evidence, "ouro_mano", columns, "t")
+    assert sheet.columns == ("arm", "model", "axes", "n", "reading", "best")
     assert len(sheet.rows) == 6
-    assert sheet.rows[0][0] == "loop_2x6"
-    assert str(sheet.rows[0][-1]) == "0.10 ±0.00"
+    assert (sheet.rows[0][0], sheet.rows[0][3]) == ("loop_2x6", 4)
+    assert str(sheet.rows[0][4]) == "0.100 ±0.004"
+    assert sheet.rows[0][5] == "0.102 (best of 4)"
 
 
 def test_places_that_are_computed(evidence_of):

@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from results.schema import CELLS
-from results.versions import mixed_versions
+from results.schema import CELLS, RECORDS
+from results.versions import mixed_versions, newest_evaluations
 
 
 def frames(cell, records, *tasks):
@@ -41,3 +41,18 @@ def test_failed_cells_and_rows_of_other_cells_do_not_count(cell, records):
 def test_a_name_without_a_version_is_an_error(cell, records):
     with pytest.raises(ValueError, match=r"task is 'twohop'; it must be name@version"):
         mixed_versions(*frames(cell, records, "twohop"))
+
+
+def test_only_the_newest_version_of_each_evaluation_is_kept(records):
+    old, new = records("a"), records("b").with_columns(evaluation=pl.lit("answers@10"))
+    other = records("a").with_columns(evaluation=pl.lit("editing@2"))
+    kept, lost = newest_evaluations(pl.concat([old, new, other]))
+    assert kept.rows() == pl.concat([new, other]).rows()
+    assert lost == [("a", "answers@1", "answers@10")]
+
+
+def test_one_version_is_left_as_it_is(records):
+    for frame in (records("a"), RECORDS.frame([])):
+        kept, lost = newest_evaluations(frame)
+        assert kept is frame
+        assert lost == []
