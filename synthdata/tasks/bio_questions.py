@@ -206,7 +206,9 @@ class BioQuestions(Task):
             for person_P in np.split(person_N, [self._trained_count])
         )
         if "inverse" in self._kinds and not all(len(s) for side in (trained, tested) for s in side.sole_GP):
-            raise ValueError(f"people is {self.people}; it must be fewer: in this world they share all birth dates")
+            raise ValueError(
+                f"people is {self.people}; it must be fewer for inverse questions: in this world all share birth dates"
+            )
         month_N = 1 + people.value_NA[:, 0].astype(np.int64) // (DAYS * len(YEARS))
         luck_N = luck_V[people.value_NA[:, ATTRIBUTES.index("major")]]
         everybody = np.arange(self.people)

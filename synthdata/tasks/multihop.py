@@ -92,7 +92,12 @@ class MultiHop(Task):
             f"fewer: entities {self.entities} and relations {self.relations} give {self.questions:,} questions, more "
             f"than {MAX_QUESTIONS:,}",
         )
-        require(self.test_questions >= 1, "test_questions", self.test_questions, "at least 1")
+        require(
+            1 <= self.test_questions < self.questions,
+            "test_questions",
+            self.test_questions,
+            f"at least 1 and below {self.questions}, all different questions",
+        )
         require(
             1 <= self.training_questions <= self.questions - self.test_questions,
             "training_questions",
