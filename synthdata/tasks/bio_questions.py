@@ -87,8 +87,8 @@ class BioQuestions(Task):
       university and major, or employer and work city, in either order.
     - `classification`: is the birth month even, the month modulo 6 and 12, the luck of the major modulo 5, 20 and 100.
     - `comparison`: later birth month, luckier major (a tie is `no`), and both differences.
-    - `inverse`: first or full name, from the birth date; with the birth city; from university, major and employer; with
-      the birth city; from all attributes. Asked of people who share what is told with nobody.
+    - `inverse`: first or full name, from the birth date; birth date and city; university, major and employer; these and
+      the birth city; all six. About people who share what is told with nobody (the source does not see to that).
 
     A question with a hint says the values that its answer follows from, and then the answer:
 
