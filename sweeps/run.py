@@ -61,7 +61,7 @@ def batch_at(cell: Cell) -> Callable[[int], Batch]:
     """The batch of each optimiser step: a pure function of the cell and the step."""
     stream = Stream(cell.task, cell.seeds.data_seed, cell.seeds.order_seed)
     lay_out = pad if cell.budget.layout == "pad" else pack
-    size = cell.budget.batch_size
+    size = cell.batch_size
 
     @lru_cache(maxsize=2)
     def at(step: int) -> Batch:
@@ -246,7 +246,7 @@ def cell_row(cell: Cell, fitted: Fitted | None, execution: Execution) -> dict[st
         "parameters_nonembedding": non_embedding_parameters(cell.model, cell.vocab_size),
         "parameters_by_group": json_text(parameters(cell.model, cell.vocab_size)),
         "steps": cell.budget.steps,
-        "batch_size": cell.budget.batch_size,
+        "batch_size": cell.batch_size,
         "train_flops": sum(flops.values()),
         "train_flops_by_group": json_text(flops),
         **asdict(cell.seeds),

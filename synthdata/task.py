@@ -26,6 +26,16 @@ World = Any
 """What `Task.world` drew: facts, tables, permutations. Only its own task looks inside."""
 
 
+MAX_SYMBOLS = 1_000_000
+"""Symbols of a vocabulary: they are listed one by one in memory."""
+
+MAX_LENGTH = 10_000
+"""Tokens of an example."""
+
+MAX_STORED = 500_000_000
+"""Numbers that a world keeps in memory."""
+
+
 def require(condition: bool, field: str, value: Any, allowed: str) -> None:
     """Raise `ValueError` naming the field, its value and what is allowed, unless `condition` holds."""
     if not condition:

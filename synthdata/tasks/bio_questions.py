@@ -87,8 +87,8 @@ class BioQuestions(Task):
       university and major, or employer and work city, in either order.
     - `classification`: is the birth month even, the month modulo 6 and 12, the luck of the major modulo 5, 20 and 100.
     - `comparison`: later birth month, luckier major (a tie is `no`), and both differences.
-    - `inverse`: first or full name, from the birth date; with the birth city; from university, major and employer; with
-      the birth city; from all attributes. Asked of people who share what is told with nobody.
+    - `inverse`: first or full name, from the birth date; birth date and city; university, major and employer; these and
+      the birth city; all six. About people who share what is told with nobody (the source does not see to that).
 
     A question with a hint says the values that its answer follows from, and then the answer:
 
@@ -206,7 +206,9 @@ class BioQuestions(Task):
             for person_P in np.split(person_N, [self._trained_count])
         )
         if "inverse" in self._kinds and not all(len(s) for side in (trained, tested) for s in side.sole_GP):
-            raise ValueError(f"people is {self.people}; it must be fewer: in this world they share all birth dates")
+            raise ValueError(
+                f"people is {self.people}; it must be fewer for inverse questions: in this world all share birth dates"
+            )
         month_N = 1 + people.value_NA[:, 0].astype(np.int64) // (DAYS * len(YEARS))
         luck_N = luck_V[people.value_NA[:, ATTRIBUTES.index("major")]]
         everybody = np.arange(self.people)

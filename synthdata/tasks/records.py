@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synthdata.examples import UNSCORED, Examples
-from synthdata.task import Attributes, Task, register, require
+from synthdata.task import MAX_LENGTH, MAX_STORED, MAX_SYMBOLS, Attributes, Task, register, require
 from synthdata.vocabulary import BOS, SPECIALS, Vocabulary, numbered
 
 MAX_BITS = 62
@@ -82,10 +82,22 @@ class Records(Task):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
         for symbols, length in (("name_symbols", "name_length"), ("value_symbols", "chunk_length")):
             base, digits = getattr(self, symbols), getattr(self, length)
-            require(base >= 2, symbols, base, "at least 2")
+            require(2 <= base <= MAX_SYMBOLS, symbols, base, f"at least 2 and at most {MAX_SYMBOLS:,}")
             require(
                 digits * math.log2(base) <= MAX_BITS, length, digits, f"at most {MAX_BITS} / log2 of {symbols} {base}"
             )
+        require(
+            self.max_length <= MAX_LENGTH,
+            "attributes",
+            self.attributes,
+            f"fewer, or of fewer chunks: a record has {self.max_length} tokens, more than {MAX_LENGTH:,}",
+        )
+        require(
+            self.people * self.max_length <= MAX_STORED,
+            "people",
+            self.people,
+            f"at most {MAX_STORED // self.max_length:,} with records of {self.max_length} tokens",
+        )
         require(self.people <= self._names, "people", self.people, f"at most {self._names}, the number of names")
         require(
             self.diversity == self._strings or (self.diversity < self._strings and self.chunks == 1),
