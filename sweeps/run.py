@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from omegaconf import OmegaConf
 
@@ -32,7 +33,7 @@ from sweeps.claim import Claim
 from sweeps.cost import training_flops_by_group
 from sweeps.evaluations import EVALUATIONS, Evaluation
 from sweeps.files import write_atomically
-from sweeps.measure import measure
+from sweeps.measure import measure, stability
 from sweeps.provenance import device_model, suite_commit
 from synthdata.batch import Batch, pack, pad
 from synthdata.streams import Stream, world
@@ -153,7 +154,7 @@ class _Attempt:
                 return Outcome.STOPPED
             if self.store.status(cell.id) != "done":
                 row = cell_row(cell, fitted, self.execution)
-                records = measure(cell, fitted.model)
+                records = pl.concat([measure(cell, fitted.model), stability(cell, fitted.stability)])
                 if not claim.held():
                     return Outcome.CLAIMED
                 self.store.publish(row, records)

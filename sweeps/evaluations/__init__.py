@@ -43,7 +43,9 @@ class Evaluation:
         return found
 
 
-EVALUATIONS = {each.name: each for each in (Evaluation("attributes", 1),)}
+_ALL = (Evaluation("attributes", 1), Evaluation("depth", 1), Evaluation("exit_rules", 1), Evaluation("faithfulness", 1))
+
+EVALUATIONS: dict[str, Evaluation] = {each.name: each for each in _ALL}
 """Every evaluation by name."""
 
 

@@ -6,9 +6,8 @@ import polars as pl
 
 from looplm.evaluation import score
 from looplm.model import LoopLM
-from results.schema import RECORDS
 from sweeps.cell import Cell
-from sweeps.measure import batches
+from sweeps.measure import Row, batches, frame
 from synthdata.streams import world
 
 
@@ -25,18 +24,9 @@ def measure(cell: Cell, model: LoopLM, evaluation: str) -> pl.DataFrame:
     if found is None:
         raise ValueError(f"task {cell.task.name!r} stores nothing attribute by attribute; evaluation {evaluation}")
     nats_RNP = score(model, batches(found.examples, cell.context), len(found.bits)).nats_RNP
-    return RECORDS.frame(
-        {
-            "cell": cell.id,
-            "evaluation": evaluation,
-            "step": cell.budget.steps,
-            "loop": loop,
-            "split": "people",
-            "difficulty": None,
-            "metric": f"stored/{name}",
-            "value": bits - float(nats) / math.log(2),
-            "n": len(found.examples),
-        }
+    rows = [
+        Row(loop, "people", None, f"stored/{name}", bits - float(nats) / math.log(2), len(found.examples))
         for loop, nats_P in enumerate(nats_RNP.mean(axis=1), start=1)
         for (name, bits), nats in zip(found.bits.items(), nats_P, strict=True)
-    )
+    ]
+    return frame(cell, evaluation, rows)
