@@ -31,7 +31,7 @@ from looplm.ranks import Ranks
 from looplm.steps import StepData
 from synthdata.batch import Batch
 
-PATIENCE = timedelta(minutes=10)
+DEVICE_TIMEOUT = timedelta(minutes=10)
 """How long one device waits for another."""
 
 
@@ -229,7 +229,7 @@ class Sitting:
             trainer = pl.Trainer(
                 accelerator="cpu" if execution.device == "cpu" else "gpu",
                 devices=devices,
-                strategy="auto" if devices == 1 else DDPStrategy(timeout=PATIENCE),
+                strategy="auto" if devices == 1 else DDPStrategy(timeout=DEVICE_TIMEOUT),
                 precision=self.precision,
                 max_epochs=1,
                 logger=(first and open_logger(execution, folder)) or False,

@@ -15,7 +15,7 @@ from looplm.exits import exit_log_probabilities
 from looplm.model import LoopLM
 
 SAMPLES = 32
-"""Steps of a training that are looked into: evenly spread, the last among them."""
+"""Steps of a training that are looked into, evenly spread, the last among them; but never more than one in ten."""
 CEILING = 2.0
 """A loss this many times what guessing costs, or the first step's loss if that is more, is too high."""
 PATIENCE = 100
@@ -45,7 +45,8 @@ class Reading(NamedTuple):
 
 def is_sampled(step: int, steps: int) -> bool:
     """Whether step `step` (0-based) of `steps` is looked into."""
-    return (step + 1) * SAMPLES // steps > step * SAMPLES // steps
+    samples = min(SAMPLES, -(-steps // 10))
+    return (step + 1) * samples // steps > step * samples // steps
 
 
 class Probe:
