@@ -13,7 +13,7 @@ from experiments.questions import grid
 from results.capacity import Reading, read_as
 from results.collection import Problem, read_collection, write_collection
 from results.schema import MEMBERS
-from results.statistics import Contrast, Interval, Values, counted, mean_interval
+from results.statistics import Contrast, Interval, counted, mean_interval
 from results.store import Store
 from results.verdict import Verdict, rule_from
 from results.versions import newest_evaluations
@@ -158,14 +158,6 @@ class Evidence:
         values = self.values(part, arm, split, metric, point, **where)
         return mean_interval(counted(values, values, worst=0.0)) if values else None
 
-    def contrast(
-        self, part: str, arm: str, partner: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
-    ) -> Contrast:
-        """An arm against a partner, over the replicates that have ended in both."""
-        ours: Values = self.values(part, arm, split, metric, point, **where)
-        theirs: Values = self.values(part, partner, split, metric, point, **where)
-        return Contrast(partner, ours, theirs, tuple(sorted(set(ours) & set(theirs))))
-
 
 def of_one_version(evidence: Evidence, source: Path) -> Evidence:
     """The evidence without what must not be averaged with the rest: rows of older versions, each listed as a problem.
@@ -223,20 +215,27 @@ def members(plan: Plan) -> pl.DataFrame:
 def judge(hypothesis: Mapping[str, Any], evidence: Evidence) -> Verdict:
     """Apply a hypothesis of a grid file to the evidence: its rule, over its partners, where it is admissible.
 
-    `requires` names a reading that every arm must reach for the comparison to mean what the hypothesis says.
+    `reading` says what is read: split and metric, and loop or difficulty where they are not the last and all. It is
+    compared with the same reading of each of the `partners`, or with other readings of the arm itself: `against` names
+    each and says what differs. `requires` names a reading that every arm must reach for the comparison to mean what
+    the hypothesis says.
     """
     part, arm, point = hypothesis["part"], hypothesis["arm"], json.dumps(hypothesis.get("point", {}), sort_keys=True)
+    reading, partners = hypothesis["reading"], hypothesis.get("partners", [])
+    sides = {partner: (partner, reading) for partner in partners}
+    sides |= {label: (arm, reading | change) for label, change in hypothesis.get("against", {}).items()}
+    ours = evidence.values(part, arm, point=point, **reading)
+    contrasts = []
+    for label, (other, what) in sides.items():
+        theirs = evidence.values(part, other, point=point, **what)
+        if both := tuple(sorted(set(ours) & set(theirs))):
+            contrasts.append(Contrast(label, ours, theirs, both))
     present = evidence.arms(part)
-    split, metric = hypothesis["reading"]["split"], hypothesis["reading"]["metric"]
-    contrasts = [
-        evidence.contrast(part, arm, partner, split, metric, point)
-        for partner in hypothesis["partners"]
-        if partner in present
+    arms = [
+        each for each in (arm, *partners) if each in present and not evidence.cell_rows(part, each, point).is_empty()
     ]
-    contrasts = [contrast for contrast in contrasts if contrast.replicates]
-    arms = [each for each in (arm, *hypothesis["partners"]) if not evidence.cell_rows(part, each, point).is_empty()]
     reasons = _mixed(evidence, part, arms, point) if arms else []
-    if missing := [each for each in (arm, *hypothesis["partners"]) if each not in arms]:
+    if missing := [each for each in (arm, *partners) if each not in arms]:
         reasons.append(f"no rows of {', '.join(missing)}")
     for need in hypothesis.get("requires", []):
         below = [

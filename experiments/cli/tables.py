@@ -202,7 +202,7 @@ def cell_table(cell: Cell, records: pl.DataFrame) -> Table:
         table.add_column("mixture" if loop == 0 else f"loop {loop}", justify="right")
     table.add_column("given recall, last loop", justify="right")
     table.add_column("floor", justify="right")
-    for split in found["split"].unique(maintain_order=True):
+    for split in found.filter(pl.col("metric") == "accuracy")["split"].unique(maintain_order=True):
         here = found.filter(pl.col("split") == split)
 
         def value(metric: str, loop: int | None, here: pl.DataFrame = here) -> str:
