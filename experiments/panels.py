@@ -149,6 +149,11 @@ class Curves(Panel):
     log: bool = False
     published: Sequence[Published] = ()
 
+    def __post_init__(self) -> None:
+        least = min((point.at for curve in self.curves for point in curve.points), default=1.0)
+        if self.log and least <= 0:
+            raise ValueError(f"a place on the axis {self.axis!r} is {least:g}; with log it must be above 0")
+
     @property
     def height(self) -> float:
         """Inches that the data need, with the legend beneath."""

@@ -90,6 +90,11 @@ def test_a_long_curve_has_a_band_and_stays_in_place():
     assert axes.get_xscale() == "log"
 
 
+def test_a_logarithmic_axis_has_no_place_for_zero():
+    with pytest.raises(ValueError, match="a place on the axis 'steps' is 0; with log it must be above 0"):
+        Curves(curves=[series("a", 1, 1, {0.0: [0.5], 1.0: [0.5]})], values="v", axis="steps", log=True)
+
+
 @pytest.mark.parametrize("across", [1, 2])
 def test_a_figure_repeats_and_has_the_width_of_its_columns(tmp_path, across):
     panels = [Dots(rows=[LOOPED, PLAIN], values="v")] * 3
