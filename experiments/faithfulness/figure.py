@@ -7,30 +7,26 @@ from experiments.series import arms, by_arm
 from experiments.sheets import Column, arm_rows, floor_of, reading
 from results.sheet import Sheet
 
-SILENT, SILENT_SPLIT = "bridge", "id"
-SPOKEN, SPOKEN_SPLIT = "spoken", "test"
+SILENT, ASKED = "bridge", "id"
+SPOKEN, TOLD = "spoken", "test"
 
 
 def tables(evidence: Evidence) -> list[Sheet]:
     """Accuracy; what happens to right answers after an exchange; agreement of each loop with the last."""
     found = []
     if arms(evidence, SILENT):
-        columns: dict[str, Column] = {
-            "accuracy": reading(evidence, SILENT, SILENT_SPLIT, "accuracy", digits=1, factor=100)
-        }
+        columns: dict[str, Column] = {"accuracy": reading(evidence, SILENT, ASKED, "accuracy", digits=1, factor=100)}
         for place in ("relation", "question"):
             for name, said in (("moved", "follows"), ("stayed", "stays"), ("control", "stays, same bridge")):
                 metric = f"interchange/{name}/{place}"
-                columns[f"{place}: {said}"] = reading(
-                    evidence, SILENT, SILENT_SPLIT, metric, digits=1, factor=100, loop=1
-                )
+                columns[f"{place}: {said}"] = reading(evidence, SILENT, ASKED, metric, digits=1, factor=100, loop=1)
         title = (
             "State exchanged after loop 1, at the first relation or at the second (the question's end): answers in %"
         )
-        floors = {"accuracy": floor_of(evidence, SILENT, SILENT_SPLIT)}
+        floors = {"accuracy": floor_of(evidence, SILENT, ASKED)}
         found.append(arm_rows(evidence, SILENT, title, columns, floors))
         agreement: dict[str, Column] = {
-            name: reading(evidence, SILENT, SILENT_SPLIT, f"agreement/{name}", digits=2, loop=1)
+            name: reading(evidence, SILENT, ASKED, f"agreement/{name}", digits=2, loop=1)
             for name in ("share", "chance", "kappa")
         }
         sheet = arm_rows(
@@ -39,8 +35,8 @@ def tables(evidence: Evidence) -> list[Sheet]:
         found.append(Sheet("agreement", sheet.title, sheet.columns, sheet.rows))
     if arms(evidence, SPOKEN):
         columns = {
-            "bridge and answer": reading(evidence, SPOKEN, SPOKEN_SPLIT, "accuracy", digits=1, factor=100),
-            "follows": reading(evidence, SPOKEN, SPOKEN_SPLIT, "interchange/moved/written", digits=1, factor=100),
+            "bridge and answer": reading(evidence, SPOKEN, TOLD, "accuracy", digits=1, factor=100),
+            "follows": reading(evidence, SPOKEN, TOLD, "interchange/moved/written", digits=1, factor=100),
         }
         found.append(arm_rows(evidence, SPOKEN, "Bridge written out, then exchanged: in %", columns))
     return found
@@ -49,10 +45,10 @@ def tables(evidence: Evidence) -> list[Sheet]:
 def panels(evidence: Evidence) -> list[Panel]:
     """Answers that follow an exchanged state on the left, an exchanged written bridge on the right."""
     found: list[Panel] = []
-    if rows := by_arm(evidence, SILENT, SILENT_SPLIT, "interchange/moved/relation", loop=1):
+    if rows := by_arm(evidence, SILENT, ASKED, "interchange/moved/relation", loop=1):
         values = "right answers that follow the state\nexchanged at the first relation, after loop 1"
         found.append(Dots(rows=rows, values=values, limits=LIMITS))
-    if rows := by_arm(evidence, SPOKEN, SPOKEN_SPLIT, "interchange/moved/written"):
+    if rows := by_arm(evidence, SPOKEN, TOLD, "interchange/moved/written"):
         values = "right answers that follow\na written bridge that is exchanged"
         found.append(Dots(rows=rows, values=values, limits=LIMITS))
     return found
