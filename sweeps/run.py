@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,23 +52,32 @@ class Outcome(StrEnum):
 
 
 def local_execution(
-    store: Store, device: DeviceName = "cpu", compile: CompileMode = "auto", logger: LoggerName = "none"
+    store: Store,
+    device: DeviceName = "cpu",
+    compile: CompileMode = "auto",
+    logger: LoggerName = "none",
+    devices: int = 1,
 ) -> Execution:
     """How cells of a store run: compiled code is kept beside them, for every worker and the next sitting."""
-    return Execution(device=device, compile=compile, cache_folder=store.root / "cache" / "compile", logger=logger)
+    cache = store.root / "cache" / "compile"
+    return Execution(device=device, devices=devices, compile=compile, cache_folder=cache, logger=logger)
 
 
-def batch_at(cell: Cell) -> Callable[[int], Batch]:
-    """The batch of each optimiser step: a pure function of the cell and the step."""
-    stream = Stream(cell.task, cell.seeds.data_seed, cell.seeds.order_seed)
-    lay_out = pad if cell.budget.layout == "pad" else pack
-    size = cell.batch_size
+@dataclass(frozen=True)
+class Batches:
+    """The batch of each optimiser step: a pure function of the cell and the step, in whichever process it is asked."""
 
-    @lru_cache(maxsize=2)
-    def at(step: int) -> Batch:
-        return lay_out(stream.examples(step * size, size), cell.context)
+    cell: Cell
 
-    return at
+    @cached_property
+    def _stream(self) -> Stream:
+        return Stream(self.cell.task, self.cell.seeds.data_seed, self.cell.seeds.order_seed)
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of optimiser step `step`, from 0."""
+        lay_out = pad if self.cell.budget.layout == "pad" else pack
+        size = self.cell.batch_size
+        return lay_out(self._stream.examples(step * size, size), self.cell.context)
 
 
 def run_cell(
@@ -197,7 +206,7 @@ class _Attempt:
             budget=cell.budget,
             precision=cell.precision,
             init_seed=cell.seeds.init_seed,
-            batch_at=batch_at(cell),
+            batch_at=Batches(cell),
             folder=folder,
             execution=self.execution,
             on_progress=_Reporter(folder / "progress.json", self.on_progress),

@@ -52,6 +52,12 @@ LoggerOption = Annotated[
     Logger, typer.Option(help="Also log to TensorBoard or W&B, in each cell's folder (extra [loggers]).")
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
+DevicesOption = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Devices that share each training of a cell (DDP); numbers stay those of one, but for rounding."
+    ),
+]
 CompileOption = Annotated[
     Compile, typer.Option("--compile", help="torch.compile: on, off, or auto (where it can and where it pays).")
 ]
@@ -101,6 +107,7 @@ def train(
     overrides: Overrides = None,
     runs: Runs = None,
     device: DeviceOption = Device.CPU,
+    devices: DevicesOption = 1,
     compiled: CompileOption = Compile.AUTO,
     logger: LoggerOption = Logger.NONE,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; small models are fastest on one.")] = 1,
@@ -117,7 +124,7 @@ def train(
     torch.set_num_threads(threads)
     cell, store = Cell.compose(overrides or []), open_store(runs)
     set_damaged_aside(store, [cell.id])
-    execution = local_execution(store, device.value, compiled.value, logger.value)
+    execution = local_execution(store, device.value, compiled.value, logger.value, devices)
     with one_cell(cell) as (on_progress, should_stop):
         outcome = run_cell(cell, store, execution, on_progress, should_stop, say, retry_failed=True)
     if outcome is Outcome.STOPPED:
@@ -171,6 +178,7 @@ def run(
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
     device: DeviceOption = Device.CPU,
+    devices: DevicesOption = 1,
     compiled: CompileOption = Compile.AUTO,
     logger: LoggerOption = Logger.NONE,
 ) -> None:
@@ -186,7 +194,12 @@ def run(
     set_damaged_aside(store, expanded.cells)
     if adopt is not None:
         say(f"{store.adopt(read_collection(adopt))} finished cells taken over from {adopt}")
-    execution = {"device": device.value, "compile": compiled.value, "logger": logger.value}
+    execution = {
+        "device": device.value,
+        "devices": devices,
+        "compile": compiled.value,
+        "logger": logger.value,
+    }
     with watching(expanded) as watch:
         found = run_local(list(expanded.cells.values()), store, execution, workers, retry_failed, watch, say)
     present(expanded, store, runs, overrides)

@@ -4,7 +4,7 @@ import pytest
 
 import looplm
 from sweeps.cell import Cell
-from sweeps.run import batch_at
+from sweeps.run import Batches
 
 LOOPED = ["model.loops=2", "objective.name=entropy"]
 
@@ -95,11 +95,11 @@ def test_a_batch_of_windows_is_one_of_the_examples_they_hold() -> None:
     assert windows.id == cell(*packed, f"budget.batch_size={5 * a_window}").id
     assert Cell.from_config(windows.config()) == windows
     for step in range(3):
-        batch = batch_at(windows)(step)
+        batch = Batches(windows)(step)
         assert batch.documents_BS.max() + 1 == 5 * a_window
         assert batch.tokens_BS.shape[0] <= 5
     questions = cell(*packed, "task.fact_share=0", "budget.batch_unit=windows", "budget.batch_size=5")
-    assert batch_at(questions)(0).tokens_BS.shape[0] == 5
+    assert Batches(questions)(0).tokens_BS.shape[0] == 5
 
 
 def test_windows_are_packed() -> None:
