@@ -37,7 +37,7 @@ MARKS: Mapping[Outcome, str] = {"supported": "✓", "refuted": "✗", "undecided
 
 NOTE = "mean over worlds with 95 % interval; ticks: single worlds"
 
-_NARROW, _WIDE = 52, 100
+_NARROW, _WIDE = 52, 88
 _DASHES = ("-", "--", ":", "-.")
 _MOST_TICKS = 8
 _DODGE = 0.012

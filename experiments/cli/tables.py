@@ -39,8 +39,8 @@ def duration(seconds: float | None) -> str:
 def sheet_table(sheet: Sheet) -> Table:
     """A sheet of a report for the terminal."""
     table = Table(title=sheet.title, title_justify="left")
-    for name, numeric in zip(sheet.columns, sheet.numeric, strict=True):
-        table.add_column(name, justify="right" if numeric else "left")
+    for place, (name, numeric) in enumerate(zip(sheet.columns, sheet.numeric, strict=True)):
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=place == 0)
     for row in sheet.rows:
         table.add_row(*map(text, row))
     return table
