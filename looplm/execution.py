@@ -144,7 +144,12 @@ def choose_backend(execution: Execution, steps: int) -> Backend:
 
 
 def compile_segments(model: LoopLM, cache_folder: str | Path | None) -> None:
-    """Compile what lies between two exits, once for all loops; the loop itself stays in Python."""
+    """Compile what lies between two exits, once for all loops; the loop itself stays in Python.
+
+    What this process compiled before is forgotten (not what lies in the cache folder). Else the shapes of earlier
+    trainings would decide how this one is compiled, with other bits, and after eight of them torch would run it eager.
+    """
+    torch.compiler.reset()
     if cache_folder is not None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder)
     compiler = find_compiler()

@@ -1,0 +1,65 @@
+"""What is compiled, and how often: counted with a backend that notes its graphs instead of generating code."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from looplm.config import ModelConfig
+from looplm.execution import compile_segments
+from looplm.model import LoopLM
+
+# torch.compile looks at .grad of whatever it is given, and hides what torch says of that, except from pytest.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+
+VOCAB_SIZE = 20
+Graphs = list[torch.fx.GraphModule]
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Graphs:
+    """The graphs compiled so far."""
+    found: Graphs = []
+    compile = torch.compile
+
+    def note(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        found.append(graph)
+        return graph.forward
+
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(torch, "compile", lambda function, options: compile(function, backend=note))
+    return found
+
+
+def trained(config: ModelConfig, rows: int = 3, positions: int = 5) -> LoopLM:
+    """A model whose compiled blocks have been run and differentiated on two batches, and which matches eager."""
+    model = LoopLM(config, VOCAB_SIZE)
+    tokens_BS = torch.arange(rows * positions).view(rows, positions) % VOCAB_SIZE
+    wanted = model.exit_states(tokens_BS)[-1]
+    compile_segments(model, None)
+    for _ in range(2):
+        state = model.exit_states(tokens_BS)[-1]
+        torch.testing.assert_close(state, wanted)
+        state.sum().backward()
+    return model
+
+
+@pytest.mark.parametrize("loops", [1, 2, 5])
+def test_a_shared_block_is_compiled_once_for_all_loops(graphs: Graphs, loops: int) -> None:
+    trained(ModelConfig(layers=2, loops=loops, hidden_size=16))
+    assert len(graphs) == 1
+
+
+def test_the_segments_of_an_untied_stack_are_compiled_once(graphs: Graphs) -> None:
+    trained(ModelConfig(layers=6, exit_every=2, hidden_size=16))
+    assert len(graphs) == 1
+
+
+def test_a_training_is_compiled_as_if_none_had_gone_before(graphs: Graphs) -> None:
+    shapes = [(layers, rows) for layers in (1, 2, 3) for rows in (2, 3, 4)]  # torch gives up after eight
+    for count, (layers, rows) in enumerate([*shapes, (4, 5)], start=1):
+        trained(ModelConfig(layers=layers, hidden_size=16), rows=rows)
+        assert len(graphs) == count
+        sizes = [node.meta["example_value"].shape for node in graphs[-1].graph.nodes if node.op == "placeholder"]
+        assert all(isinstance(size, int) for shape in sizes for size in shape)
