@@ -1,6 +1,7 @@
 """`looplm bench`: measure what the suite claims about speed, both sides in one run."""
 
 import enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +37,9 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, the same for every side.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny cases: shows that it runs, and nothing else.")] = False,
     only: Annotated[str, typer.Option(help="Cases whose name contains this.", show_default=False)] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Also keep the rows in this file, with machine and commit.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure speed and memory against other ways to the same result. A ratio above 1 means that ours is better.
@@ -49,12 +53,16 @@ def bench(
     import torch
 
     from experiments.bench.measure import Options
+    from experiments.bench.record import recorded
     from experiments.cli.console import console, print_json
     from looplm.execution import Execution
 
     Execution(device=device.value).torch_device()
     torch.set_num_threads(threads)
-    rows = importlib.import_module(f"experiments.bench.{name}").run(Options(device.value, repeats, quick, only))
+    options = Options(device.value, repeats, quick, only)
+    rows = importlib.import_module(f"experiments.bench.{name}").run(options)
+    if out is not None:
+        rows = recorded(name.value, options, rows, out)
     if as_json:
         print_json([dataclasses.asdict(row) for row in rows])
     else:
