@@ -35,4 +35,4 @@ def runs_root() -> Path:
 
 def references() -> list[Path]:
     """The folders of `results/reference`, each with the rows of a question that were measured here."""
-    return sorted(path for path in (ROOT.parent / "results" / "reference").iterdir() if path.is_dir())
+    return sorted(path.parent for path in (ROOT.parent / "results" / "reference").glob("*/cells.parquet"))

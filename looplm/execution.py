@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
 
 from looplm.attention import AttentionName, choose_attention, why_not
 from looplm.config import Precision
@@ -143,16 +145,21 @@ def choose_backend(execution: Execution, steps: int) -> Backend:
     return Backend("compile", None)
 
 
-def compile_segments(model: LoopLM, cache_folder: str | Path | None) -> None:
-    """Compile what lies between two exits, once for all loops; the loop itself stays in Python.
+def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`torch.compile` by the C++ compiler that is found, once something has said that there is one.
 
     What this process compiled before is forgotten (not what lies in the cache folder). Else the shapes of earlier
     trainings would decide how this one is compiled, with other bits, and after eight of them torch would run it eager.
     """
-    torch.compiler.reset()
-    if cache_folder is not None:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder)
     compiler = find_compiler()
     assert compiler is not None, "choose_backend says `compile` only where there is a compiler"
     options: dict[str, Any] = {"cpp.cxx": (compiler,)}
-    model.run_segment = torch.compile(run_segment, options=options)
+    torch.compiler.reset()
+    return torch.compile(function, options=options)
+
+
+def compile_segments(model: LoopLM, cache_folder: str | Path | None) -> None:
+    """Compile what lies between two exits, once for all loops; the loop itself stays in Python."""
+    if cache_folder is not None:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder)
+    model.run_segment = compiled(run_segment)

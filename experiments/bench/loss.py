@@ -1,7 +1,8 @@
 """`looplm bench loss`: the loop-weighted cross-entropy, forward and backward, against other ways to the same numbers.
 
 Every side is given the same states, head, targets and exit weights, and must return the same loss and the same
-gradients before it is timed. `products alone` computes nothing but the three matrix products: the floor.
+gradients before it is timed. `products alone` computes nothing but the three matrix products: the floor. Where there is
+a C++ compiler, all logits are also left to torch.compile.
 
 Shapes in names: R = exit, N = position, M = exits and positions flattened, D = hidden, V = vocabulary.
 """
@@ -17,6 +18,7 @@ from torch.nn import LinearCrossEntropyOptions
 from torch.nn import functional as F
 
 from experiments.bench.measure import Options, Row, chosen, memory_rows, paired_seconds, time_rows
+from looplm.execution import compiled, find_compiler
 from looplm.loss import loop_cross_entropy, why_no_triton
 from looplm.loss.one_pass import chunk_rows, product_dtype
 
@@ -173,7 +175,10 @@ def run(options: Options) -> Iterator[Row]:
     """Time, memory and roofline of every side, case by case."""
     for case in chosen(QUICK if options.quick else CASES[options.device], options):
         given = problem(case, options.device)
-        sides = {side: partial(gradients, loss, given) for side, loss in losses(options.device).items()}
+        ways = losses(options.device)
+        if find_compiler() is not None and not options.quick:
+            ways["all logits, compiled"] = compiled(_all_logits)
+        sides = {side: partial(gradients, loss, given) for side, loss in ways.items()}
         wanted = next(iter(sides.values()))()
         for side, work in sides.items():
             _check_same(side, work(), wanted, TOLERANCE[case.dtype])

@@ -45,6 +45,8 @@ def recorded(name: str, options: Options, rows: Iterator[Row], path: Path) -> It
         "rows": [],
     }
 
+    path.parent.mkdir(parents=True, exist_ok=True)
+
     def write() -> None:
         content["load"][1] = _load()
         write_atomically(path, json.dumps(content, indent=1) + "\n")

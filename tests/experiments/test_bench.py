@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from experiments.bench import loss, train
 from experiments.bench.measure import Options, Row, chosen, memory_rows, paired_seconds, speed_rows, time_rows
+from experiments.bench.record import recorded
 from experiments.cli.main import app
 from looplm.config import ModelConfig
 from looplm.lightning_module import training_loss
@@ -126,3 +129,31 @@ def test_a_benchmark_prints_rows_as_json(bench: str, sides: set[str], capsys: py
     ours = rows[0]["side"]
     assert {row["ratio"] for row in rows if row["side"] == ours} == {1.0}
     assert {row["ratio"] is None for row in rows if row["side"] == "roofline"} <= {True}
+
+
+def test_rows_are_kept_with_what_decides_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "folder" / "loss.json"
+    app(["bench", "loss", "--quick", "--repeats", "2", "--json", "--out", str(path)], standalone_mode=False)
+    kept = json.loads(path.read_text())
+    assert kept["rows"] == json.loads(capsys.readouterr().out)
+    assert kept["options"] == {"device": "cpu", "repeats": 2, "quick": True, "only": "", "threads": 1}
+    assert kept["packages"]["torch"] == torch.__version__
+    assert kept["begun"] <= kept["finished"]
+    assert len(kept["load"]) == 2
+    assert all(kept[name] for name in ("bench", "device", "cores", "system", "python"))
+
+
+def test_what_was_measured_before_an_interruption_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    row = Row("b", "c", "ours", "time", 1.0, "ms", 1.0)
+
+    def interrupted() -> Iterator[Row]:
+        assert path.exists()  # a file that cannot be written is noticed before anything is measured
+        yield row
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(recorded("b", QUICK, interrupted(), path))
+    kept = json.loads(path.read_text())
+    assert kept["rows"] == [asdict(row)]
+    assert kept["finished"] is None
