@@ -68,13 +68,22 @@ Sides = Mapping[str, Callable[[], object]]
 """What is compared, by name; ours comes first."""
 
 
+def clock(device: str) -> Callable[[], float]:
+    """What tells seconds: on one thread of a CPU those that the process was on a core, else those of the wall.
+
+    A process of one thread that waits, waits for other processes, which would slow down one side more than the other.
+    """
+    return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+
 def seconds(work: Callable[[], object], device: str) -> float:
-    """Seconds that `work` takes, until the device has finished."""
-    began = time.perf_counter()
+    """Seconds that `work` takes by `clock`, until the device has finished."""
+    now = clock(device)
+    began = now()
     work()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return now() - began
 
 
 def paired_seconds(sides: Sides, repeats: int, device: str) -> dict[str, list[float]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from experiments.bench.measure import Options, Row
+from experiments.bench.measure import Options, Row, clock
 from sweeps.files import write_atomically
 from sweeps.provenance import device_model, suite_commit
 
@@ -32,6 +32,7 @@ def recorded(name: str, options: Options, rows: Iterator[Row], path: Path) -> It
     content: dict[str, Any] = {
         "bench": name,
         "options": dataclasses.asdict(options) | {"threads": torch.get_num_threads()},
+        "clock": clock(options.device).__name__,
         "device": device_model(options.device),
         "cores": len(os.sched_getaffinity(0)),
         "system": platform.platform(),

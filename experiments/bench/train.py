@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from experiments.bench.frozen import PlainLoopLM, PlainTraining
-from experiments.bench.measure import Options, Row, chosen, memory_rows, seconds, speed_rows
+from experiments.bench.measure import Options, Row, chosen, clock, memory_rows, seconds, speed_rows
 from looplm.accounting import total_parameters, training_flops
 from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, Precision
 from looplm.execution import Execution, compile_segments, find_compiler
@@ -140,12 +140,17 @@ def timed(case: Case, options: Options, compiled: bool, loops: Mapping[str, Loop
         for number in range(size):
             loop(number)
 
+    now = clock(options.device)
+    began = now()
+
     def after_chunk(progress: Progress) -> None:
-        spent = {OURS: 1 / progress.steps_per_second}
+        nonlocal began
+        spent = {OURS: (now() - began) / size}
         spent |= {side: seconds(partial(steps, loop), options.device) / size for side, loop in loops.items()}
         if progress.step > size:
             for side, each in spent.items():
                 taken[side].append(each)
+        began = now()
 
     with tempfile.TemporaryDirectory() as folder:
         fit(

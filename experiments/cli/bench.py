@@ -44,8 +44,8 @@ def bench(
 ) -> None:
     """Measure speed and memory against other ways to the same result. A ratio above 1 means that ours is better.
 
-    Both sides do the same work with the same threads and precision, in turns, in one process. On a busy machine the
-    ratios mean something, the times do not.
+    Both sides do the same work with the same threads and precision, in turns, in one process. On one thread of a CPU
+    seconds are those on a core; even so a busy machine shares caches and clock, and its ratios say more than its times.
     """
     import dataclasses
     import importlib

@@ -1,6 +1,7 @@
 """The benchmarks compare like with like, and their arithmetic is right. How fast anything is, is not tested."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments.bench import loss, train
-from experiments.bench.measure import Options, Row, chosen, memory_rows, paired_seconds, speed_rows, time_rows
+from experiments.bench.measure import Options, Row, chosen, clock, memory_rows, paired_seconds, speed_rows, time_rows
 from experiments.bench.record import recorded
 from experiments.cli.main import app
 from looplm.config import ModelConfig
@@ -44,6 +45,13 @@ def test_every_side_runs_once_unmeasured_and_then_in_turned_order() -> None:
     taken = paired_seconds(sides, 3, "cpu")
     assert "".join(order) == "abc" + "abc" + "bca" + "cab"
     assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_waiting_for_others_is_not_counted_on_one_thread() -> None:
+    torch.set_num_threads(1)
+    assert (clock("cpu"), clock("cuda")) == (time.process_time, time.perf_counter)
+    torch.set_num_threads(2)
+    assert clock("cpu") is time.perf_counter
 
 
 def test_peak_memory_counts_what_is_held_at_once() -> None:
@@ -139,6 +147,7 @@ def test_rows_are_kept_with_what_decides_them(tmp_path: Path, capsys: pytest.Cap
     assert kept["options"] == {"device": "cpu", "repeats": 2, "quick": True, "only": "", "threads": 1}
     assert kept["packages"]["torch"] == torch.__version__
     assert kept["begun"] <= kept["finished"]
+    assert kept["clock"] == "process_time"
     assert len(kept["load"]) == 2
     assert all(kept[name] for name in ("bench", "device", "cores", "system", "python"))
 
