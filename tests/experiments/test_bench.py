@@ -166,3 +166,21 @@ def test_what_was_measured_before_an_interruption_is_kept(tmp_path: Path) -> Non
     kept = json.loads(path.read_text())
     assert kept["rows"] == [asdict(row)]
     assert kept["finished"] is None
+
+
+def test_the_table_of_reference_results_is_that_of_their_file() -> None:
+    folder = Path(__file__).resolve().parents[2] / "results" / "reference" / "bench"
+    kept = json.loads((folder / "cpu-loss.json").read_text())
+    ratio = {(row["case"], row["side"], row["metric"]): row["ratio"] for row in kept["rows"]}
+    shown = [
+        ("all logits", "time"),
+        ("all logits, compiled", "time"),
+        ("torch linear_cross_entropy", "time"),
+        ("all logits", "peak memory"),
+    ]
+    for case in loss.CASES["cpu"]:
+        precision = str(case.dtype).removeprefix("torch.")
+        figures = " | ".join(f"{ratio[str(case), side, metric]:.2f} ×" for side, metric in shown)
+        line = f"| {case.positions}, {case.vocab_size}, {case.hidden}, {precision} | {figures} |"
+        assert line in (folder / "README.md").read_text()
+    assert kept["finished"] is not None
