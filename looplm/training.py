@@ -139,14 +139,15 @@ class _AfterChunk(pl.Callback):
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Lightning without banners and hints; warnings stay, but for three that say nothing about the training."""
+    """Lightning without banners and hints; warnings stay, but for four that say nothing about the training."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            # A GPU left idle on purpose; and calls to deprecated functions inside Lightning and inside torch.compile.
+            # A GPU left idle on purpose; a machine that has SLURM's commands; and calls to deprecated functions inside Lightning and inside torch.compile.
             warnings.filterwarnings("ignore", message="GPU available but not used")
+            warnings.filterwarnings("ignore", message="The `srun` command is available")
             warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
             warnings.filterwarnings("ignore", message="`torch.jit.script_method` is deprecated")
             yield

@@ -217,6 +217,15 @@ RECORDS = Table(
 )
 """One row per measured number."""
 
+WITH_CELL = ("answers", "floors", "stability")
+"""Evaluations that are published together with the cell's row; every other is added to a published cell, on its own."""
+
+
+def evaluation_name(evaluation: str) -> str:
+    """The name in `records.evaluation`, without the version."""
+    return evaluation.partition("@")[0]
+
+
 MEMBERS = Table(
     "members",
     (

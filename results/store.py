@@ -1,6 +1,7 @@
 """The store: a folder of cells, each published whole or not at all, and an index that can always be rebuilt.
 
     root/cells/<id>/rows/        a bundle of `cell` and `records`: its presence means that the cell is done
+    root/cells/<id>/evaluations/<name>@<version>/   a bundle of further `records` of a done cell
     root/cells/<id>/failure.parquet   one row of the last failure; without meaning once `rows` is there
     root/index/                  a bundle that caches all of the above; delete it at will
 
@@ -20,7 +21,7 @@ import polars as pl
 
 from results.bundle import from_parquet, read_bundle, sync_folder, to_parquet, write_bundle, write_durably
 from results.collection import Collection
-from results.schema import CELLS, RECORDS
+from results.schema import CELLS, RECORDS, WITH_CELL, evaluation_name
 
 _FILES = pl.Schema(
     {
@@ -30,6 +31,7 @@ _FILES = pl.Schema(
         "mtime_ns": pl.Int64,
         "records_size": pl.Int64,
         "records_mtime_ns": pl.Int64,
+        "evaluations": pl.String,
     }
 )
 """What the index knows of the files behind a row: it is used only while all of this is unchanged."""
@@ -37,10 +39,12 @@ _FILES = pl.Schema(
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that could not be used, and why in one line."""
+    """Published rows that could not be used, and why in one line: a whole cell's, or one further evaluation's."""
 
     file: Path
     reason: str
+    cell: str
+    evaluation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,24 +94,65 @@ class Store:
         if cell["status"] != "done":
             raise ValueError(f"cells.status is {cell['status']!r}; it must be done to be published")
         records = _checked_records(records, cell["cell"])
+        for evaluation in records["evaluation"].unique():
+            if evaluation_name(evaluation) not in WITH_CELL:
+                raise ValueError(
+                    f"records.evaluation is {evaluation!r}; with a cell it must be {' | '.join(WITH_CELL)}"
+                )
         folder = self._writable(cell["cell"])
-        beside = folder / f".rows-{uuid.uuid4().hex}"
-        beside.mkdir()
+        return _publish_folder(folder, folder / "rows", {"cell": row, "records": records})
+
+    def add(self, cell: str, evaluation: str, records: pl.DataFrame) -> bool:
+        """Publish a further evaluation of a done cell, whole or not at all.
+
+        Returns:
+            True if these records were published, False if the cell already had this evaluation.
+        """
+        records = _checked_records(records, cell)
+        if others := [name for name in records["evaluation"].unique() if name != evaluation]:
+            raise ValueError(f"records.evaluation is {others[0]!r}; it must be {evaluation!r}")
+        folder = self._measured(cell)
+        folder.mkdir(parents=True, exist_ok=True)
+        added = _publish_folder(folder, folder / evaluation, {"records": records})
+        (folder / f"{evaluation}.error").unlink(missing_ok=True)
+        return added
+
+    def add_failure(self, cell: str, evaluation: str, error: str) -> None:
+        """Say in one line why an evaluation of a done cell failed. It counts until the evaluation is published."""
+        folder = self._measured(cell)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(folder / f"{evaluation}.error", error.encode())
+
+    def measured(self, cell: str, evaluation: str) -> bool:
+        """Whether this further evaluation of a cell is published."""
+        return (self._measured(cell) / evaluation).is_dir()
+
+    def measuring_error(self, cell: str, evaluation: str) -> str | None:
+        """Why this further evaluation failed, or None if it has not."""
         try:
-            write_bundle(beside, {"cell": row, "records": records})
-            return _rename_exclusively(beside, folder / "rows")
-        finally:
-            _remove(beside)
+            return (self._measured(cell) / f"{evaluation}.error").read_text()
+        except FileNotFoundError:
+            return None
+
+    def _measured(self, cell: str) -> Path:
+        return self.folder(cell) / "evaluations"
 
     def adopt(self, collection: Collection) -> int:
-        """Publish the done cells of a collection that have no rows here yet; returns how many there were."""
-        records = collection.records.partition_by("cell", as_dict=True)
-        done = collection.cells.filter(pl.col("status") == "done")
-        return sum(
-            self.publish(row, records[(row["cell"],)])
-            for row in done.iter_rows(named=True)
-            if self.status(row["cell"]) != "done"
-        )
+        """Publish what a collection holds of done cells and this store does not; returns how many cells were new."""
+        records = collection.records.partition_by("cell", "evaluation", as_dict=True)
+        of_cell: dict[str, dict[str, pl.DataFrame]] = {}
+        for (cell, evaluation), frame in records.items():
+            of_cell.setdefault(str(cell), {})[str(evaluation)] = frame
+        new = 0
+        for row in collection.cells.filter(pl.col("status") == "done").iter_rows(named=True):
+            found = of_cell.get(row["cell"], {})
+            if self.status(row["cell"]) != "done":
+                own = [frame for name, frame in found.items() if evaluation_name(name) in WITH_CELL]
+                new += self.publish(row, pl.concat([RECORDS.frame([]), *own]))
+            for name, frame in found.items():
+                if evaluation_name(name) not in WITH_CELL and not self.measured(row["cell"], name):
+                    self.add(row["cell"], name, frame)
+        return new
 
     def publish_failure(self, cell: Mapping[str, Any]) -> None:
         """Publish why a cell failed, in place of an earlier failure. It counts until the cell's rows are published."""
@@ -121,11 +166,16 @@ class Store:
         cells = self.read([cell]).cells
         return None if cells.is_empty() else cells.row(0, named=True)["error"]
 
-    def set_aside(self, cell: str) -> Path:
-        """Move what a cell has published out of the way, so that it can be run again. Returns where it is now."""
-        folder = self.folder(cell)
-        published = folder / "rows" if self.status(cell) == "done" else folder / "failure.parquet"
-        aside = folder / f"{published.stem}-set-aside-{uuid.uuid4().hex[:8]}{published.suffix}"
+    def set_aside(self, cell: str, evaluation: str | None = None) -> Path:
+        """Move what a cell, or one further evaluation of it, has published out of the way, to be made again. Returns
+        where it is now."""
+        mark = f"set-aside-{uuid.uuid4().hex[:8]}"
+        if evaluation is not None:
+            published = self._measured(cell) / evaluation
+            aside = published.with_name(f".{evaluation}-{mark}")
+        else:
+            published = self.folder(cell) / ("rows" if self.status(cell) == "done" else "failure.parquet")
+            aside = published.with_name(f"{published.stem}-{mark}{published.suffix}")
         published.rename(aside)
         return aside
 
@@ -140,18 +190,25 @@ class Store:
             try:
                 row, records = self._read_cell(name, status)
             except (ValueError, OSError) as error:
-                problems.append(Problem(self.root / "cells" / name, str(error)))
-            else:
-                found.append(row)
-                measured.append(records)
+                problems.append(Problem(self.root / "cells" / name, str(error), name))
+                continue
+            found.append(row)
+            measured.append(records)
+            for path in _published(self.folder(name)) if status == "done" else ():
+                try:
+                    measured.append(_checked_records(read_bundle(path, ("records",))["records"], name))
+                except (ValueError, OSError) as error:
+                    problems.append(Problem(path, str(error), name, path.name))
         known = pl.concat([index["cells"].join(fresh, on="cell", how="semi"), *found]).sort("cell")
         records = pl.concat([index["records"].join(fresh, on="cell", how="semi"), *measured]).sort(RECORDS.key)
         if found or len(fresh) < len(index["files"]):
-            self._write_index(files.join(known, on="cell", how="semi"), known, records)
+            damaged = [problem.cell for problem in problems]
+            sound = files.join(known, on="cell", how="semi").filter(~pl.col("cell").is_in(damaged))
+            self._write_index(sound, *(frame.join(sound, on="cell", how="semi") for frame in (known, records)))
         if cells is not None:
             cells = set(cells)
             known, records = (frame.filter(pl.col("cell").is_in(cells)) for frame in (known, records))
-            problems = [problem for problem in problems if problem.file.name in cells]
+            problems = [problem for problem in problems if problem.cell in cells]
         return Rows(known, records, tuple(problems))
 
     def _scan(self) -> pl.DataFrame:
@@ -162,9 +219,9 @@ class Store:
                 folder = os.path.join(self.root, "cells", name)
                 if os.path.isdir(os.path.join(folder, "rows")):
                     cell, records = (_stat(os.path.join(folder, "rows", file)) for file in _ROWS_FILES)
-                    found.append((name, "done", *cell, *records))
+                    found.append((name, "done", *cell, *records, _evaluations(folder)))
                 elif (failure := _stat(os.path.join(folder, "failure.parquet"))) != _ABSENT:
-                    found.append((name, "failed", *failure, *_ABSENT))
+                    found.append((name, "failed", *failure, *_ABSENT, ""))
         return pl.DataFrame(found, schema=_FILES, orient="row")
 
     def _read_cell(self, name: str, status: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -216,12 +273,36 @@ def _stat(path: str) -> tuple[int, int] | tuple[None, None]:
     return stat.st_size, stat.st_mtime_ns
 
 
+def _published(folder: Path) -> list[Path]:
+    """The bundles of a cell's further evaluations, by name."""
+    return sorted(path for path in (folder / "evaluations").glob("[!.]*@*") if path.is_dir())
+
+
+def _evaluations(folder: str) -> str:
+    """What the index knows of a cell's further evaluations: name, size and time of each."""
+    if not os.path.isdir(os.path.join(folder, "evaluations")):
+        return ""
+    found = [(path.name, *_stat(os.path.join(path, "records.parquet"))) for path in _published(Path(folder))]
+    return " ".join(":".join(map(str, entry)) for entry in found)
+
+
 def _checked_records(records: pl.DataFrame, cell: str) -> pl.DataFrame:
     records = RECORDS.validate(records)
     others = records["cell"].filter(records["cell"] != cell)
     if not others.is_empty():
         raise ValueError(f"records.cell is {others[0]!r}; it must be {cell!r}")
     return records.sort(RECORDS.key)
+
+
+def _publish_folder(folder: Path, target: Path, frames: Mapping[str, pl.DataFrame]) -> bool:
+    """Write a bundle beside `target`, in `folder`, and rename it into place, unless somebody was first."""
+    beside = folder / f".{target.name}-{uuid.uuid4().hex}"
+    beside.mkdir()
+    try:
+        write_bundle(beside, frames)
+        return _rename_exclusively(beside, target)
+    finally:
+        _remove(beside)
 
 
 def _rename_exclusively(folder: Path, target: Path) -> bool:

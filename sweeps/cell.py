@@ -1,19 +1,21 @@
 """`Cell`: one training run, frozen, and identified by a hash of everything that decides its numbers.
 
-Device, compilation, workers and commit are not here: they are provenance, and do not change what a cell is.
+Device, compilation, workers and commit are not here: they are provenance, and do not change what a cell is. Neither
+does what is measured of it: `evaluations` is carried along, and is no part of the hash.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, get_args
 
 import looplm
 from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, Precision
 from sweeps.config import SECTIONS, composed, construct, unknown
+from sweeps.evaluations import check_evaluations
 from synthdata.task import Task, task_class
 
 
@@ -42,7 +44,20 @@ _EFFECTIVE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One cell of a grid: a task and its world, a model, an objective, an optimiser, a budget, seeds, a precision."""
+    """One cell of a grid: a task and its world, a model, an objective, an optimiser, a budget, seeds, a precision.
+
+    Attributes:
+        task: what is learned.
+        model: the architecture.
+        objective: how the exits' losses become one.
+        optimizer: AdamW and its schedule.
+        budget: steps, batch and layout.
+        seeds: which world, order and initialisation.
+        precision: of the training arithmetic.
+        pretrained: the cell whose trained weights this one begins with, or None. It may have another task, other loops
+            and another objective; vocabulary and weights must be the same.
+        evaluations: names of what is measured beside answers and floors; no part of what the cell is.
+    """
 
     task: Task
     model: ModelConfig
@@ -51,8 +66,13 @@ class Cell:
     budget: BudgetConfig
     seeds: Seeds
     precision: Precision = "32-true"
+    pretrained: "Cell | None" = None
+    evaluations: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
+        check_evaluations(self.evaluations)
+        if self.pretrained is not None:
+            self._check_pretrained(self.pretrained)
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision is {self.precision!r}; it must be {' | '.join(get_args(Precision))}")
         if self.context < self.task.max_length - 1:
@@ -61,10 +81,20 @@ class Cell:
                 f"{self.task.max_length} tokens and needs at least {self.task.max_length - 1}"
             )
 
+    def _check_pretrained(self, parent: "Cell") -> None:
+        if self.task.vocabulary != parent.task.vocabulary:
+            raise ValueError(
+                f"pretrained is a cell of task {parent.task.name!r}, whose vocabulary differs from that of "
+                f"{self.task.name!r}; it must be the same"
+            )
+        for name, own in _weights_shape(self.model).items():
+            if own != (theirs := _weights_shape(parent.model)[name]):
+                raise ValueError(f"model.{name} is {own}; it must be {theirs}, as in the pretrained cell")
+
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "Cell":
+    def from_config(cls, config: Mapping[str, Any], evaluations: Sequence[str] = ()) -> "Cell":
         """The cell of a stored configuration; the inverse of `config`."""
-        sections = {*SECTIONS, "task", "seeds", "precision"}
+        sections = {*SECTIONS, "task", "seeds", "precision", "pretrained"}
         for key in config:
             if key not in sections:
                 raise unknown("key", str(key), sections)
@@ -78,6 +108,8 @@ class Cell:
             **{name: construct(section, config[name], name) for name, section in SECTIONS.items()},
             seeds=construct(Seeds, config["seeds"], "seeds"),
             precision=config["precision"],
+            pretrained=cls.from_config(config["pretrained"]) if config.get("pretrained") else None,
+            evaluations=tuple(evaluations),
         )
 
     @classmethod
@@ -88,7 +120,8 @@ class Cell:
     def config(self) -> dict[str, Any]:
         """Everything about this cell as plain data, readable and complete."""
         sections = {name: dataclasses.asdict(getattr(self, name)) for name in (*SECTIONS, "seeds")}
-        return {"task": self.task.config(), **sections, "precision": self.precision}
+        start = {} if self.pretrained is None else {"pretrained": self.pretrained.config()}
+        return {"task": self.task.config(), **sections, "precision": self.precision, **start}
 
     def canonical(self) -> "Cell":
         """The same run written in the one canonical way: defaults resolved, fields without effect at their defaults."""
@@ -100,13 +133,22 @@ class Cell:
             beta = {"beta": objective.beta} if objective.name == "entropy" else {}
             objective = ObjectiveConfig(name=objective.name, **beta)
         budget = dataclasses.replace(self.budget, context=self.context)
-        return dataclasses.replace(self, model=model, objective=objective, budget=budget)
+        pretrained = None if self.pretrained is None else self.pretrained.canonical()
+        return dataclasses.replace(self, model=model, objective=objective, budget=budget, pretrained=pretrained)
+
+    def at_seeds(self, change: Callable[["Seeds"], "Seeds"]) -> "Cell":
+        """The same cell with other seeds, all the way back through what it is pretrained from."""
+        pretrained = None if self.pretrained is None else self.pretrained.at_seeds(change)
+        return dataclasses.replace(self, seeds=change(self.seeds), pretrained=pretrained)
 
     def identity(self) -> dict[str, Any]:
         """What the id is a hash of: the canonical configuration without the fields that have no effect."""
         config = self.canonical().config()
         name, objective = self.canonical().objective.name, config["objective"]
         config["objective"] = {key: objective[key] for key in _EFFECTIVE[name]}
+        if self.pretrained is not None:
+            config["pretrained"] = self.pretrained.id
+            del config["seeds"]["init_seed"]
         return {**config, "numerics": looplm.NUMERICS}
 
     @cached_property
@@ -130,4 +172,11 @@ class Cell:
         """A short reading of the cell for people: k⊗R, width and objective."""
         exits = f" exits/{self.model.exit_every}" if self.model.exit_every and self.model.exits > 1 else ""
         objective = f" {self.objective.name}" if self.model.exits > 1 else ""
-        return f"{self.model.layers}⊗{self.model.loops}{exits} d={self.model.hidden_size}{objective}"
+        after = f" after {self.pretrained.name}" if self.pretrained is not None else ""
+        return f"{self.model.layers}⊗{self.model.loops}{exits} d={self.model.hidden_size}{objective}{after}"
+
+
+def _weights_shape(model: ModelConfig) -> dict[str, Any]:
+    """What two models must agree in for the weights of one to be those of the other: all but loops and exits."""
+    fields = dataclasses.asdict(model) | {"intermediate_size": model.feedforward_size}
+    return {name: value for name, value in fields.items() if name not in ("loops", "exit_every", "init_std")}

@@ -2,7 +2,9 @@
 
 A grid is data: parts (each a baseline and the named arms that leave it, or another part with changes), axes crossed
 with every arm, and scales that say which arms, axes, sizes and how many replicates. An arm is either a set of changes
-or a partner solved from another arm (`partners.py`). Replicates are worlds with their initialisation, paired across
+or a partner solved from another arm (`partners.py`); `pretrained: part/arm` lets it begin with the trained weights of
+another arm's cell, at the same replicate and axis point. `evaluations` of a part name what is measured of each of its
+cells beside the answers. Replicates are worlds with their initialisation, paired across
 arms, and come seed-major, so that an interrupted sweep loses replicates and not arms.
 """
 
@@ -10,9 +12,9 @@ import copy
 import dataclasses
 import itertools
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,15 @@ from yaml import YAMLError
 
 from sweeps.cell import Cell, Seeds
 from sweeps.config import check_key, composed, parse, unknown
+from sweeps.evaluations import check_evaluations
 from sweeps.partners import PARTNERS, Match, solve
 
 SCALES = ("smoke", "quick", "lab", "paper")
 _GRID_KEYS = {"question", "hypotheses", "parts", "scales"}
 _PART_KEYS = {"baseline", "arms"}
 _LIKE_KEYS = {"like", "set"}
+_EVALUATIONS = "evaluations"
+_PRETRAINED = "pretrained"
 _SCALE_KEYS = {"about", "replicates", "parts"}
 _SCALE_PART_KEYS = {"arms", "set", "axes", "replicates"}
 
@@ -57,8 +62,14 @@ class Plan:
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
-        """Distinct cells by id, in running order."""
-        return {member.cell.id: member.cell for member in self.members}
+        """Distinct cells by id, in running order, each with everything that any member wants measured of it."""
+        found: dict[str, Cell] = {}
+        for cell in (member.cell for member in self.members):
+            known = found.setdefault(cell.id, cell)
+            if not set(cell.evaluations) <= set(known.evaluations):
+                merged = tuple(dict.fromkeys((*known.evaluations, *cell.evaluations)))
+                found[cell.id] = dataclasses.replace(known, evaluations=merged)
+        return found
 
     def only(self, parts: Sequence[str] = (), arms: Sequence[str] = ()) -> "Plan":
         """The members of these parts and arms; of all where none are named."""
@@ -94,7 +105,8 @@ class Grid:
         for name, part in text["parts"].items():
             alike = "like" in part
             keys = _LIKE_KEYS if alike else _PART_KEYS
-            _keys(part, keys, f"{where}: parts.{name}", required=keys)
+            _keys(part, keys | {_EVALUATIONS}, f"{where}: parts.{name}", required=keys)
+            check_evaluations(part.get(_EVALUATIONS, ()))
             if alike and part["like"] not in text["parts"]:
                 raise unknown(f"{where}: parts.{name}.like", part["like"], text["parts"])
         for name, scale in text["scales"].items():
@@ -134,7 +146,7 @@ class Grid:
         self, scale: str, part: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]
     ) -> list[tuple[str, str, Cell, Match | None]]:
         """(arm, point, cell of replicate 0, match) for every arm and axis point of a part."""
-        baseline, arms = self._part(part)
+        _, arms = self._part(part)
         chosen = changes.get("arms", list(arms))
         for arm in chosen:
             if arm not in arms:
@@ -148,17 +160,47 @@ class Grid:
                 raise ValueError(
                     f"override of {key!r}: the grid of {self.name!r} varies it; edit its grid.yaml instead"
                 )
-        base = composed([f"task={baseline['task']}"])
-        for source in ({k: v for k, v in baseline.items() if k != "task"}, changes.get("set") or {}, overrides):
-            base = assigned(base, source)
-        tuned = self.tuning.get(scale, {}).get(part, {}).get("choices", {})
         found: list[tuple[str, str, Cell, Match | None]] = []
         for settings in itertools.product(*axes):
             point = {key: value for setting in settings for key, value in setting.items()}
             for arm in chosen:
-                cell, match = self._arm_cell(arms, arm, assigned(base, point), tuned)
+                cell, match = self._cell(scale, part, arm, point, overrides)
+                cell = dataclasses.replace(cell, evaluations=tuple(self._evaluations(part)))
                 found.append((arm, json.dumps(point, sort_keys=True), cell, match))
         return found
+
+    def _cell(
+        self, scale: str, part: str, arm: str, point: Mapping[str, Any], overrides: Mapping[str, Any]
+    ) -> tuple[Cell, Match | None]:
+        """The cell of an arm at an axis point, and how well it matches if it is a partner."""
+        baseline, arms = self._part(part)
+        changes = self.text["scales"][scale]["parts"][part] or {}
+        base = _defaults(baseline["task"])
+        settings = ({k: v for k, v in baseline.items() if k != "task"}, changes.get("set") or {}, overrides, point)
+        merged = {key: value for source in settings for key, value in source.items()}
+        parent = merged.pop(_PRETRAINED, None)
+        tuned = self.tuning.get(scale, {}).get(part, {}).get("choices", {})
+
+        def pretrained(of: str | None) -> Cell | None:
+            return None if of is None else self._parent(scale, part, of, point, overrides)
+
+        return self._arm_cell(arms, arm, assigned(base, merged), tuned, lambda change: pretrained(change or parent))
+
+    def _parent(self, scale: str, part: str, of: str, point: Mapping[str, Any], overrides: Mapping[str, Any]) -> Cell:
+        """The cell that `pretrained: part/arm` names, at those of the point's axes that its part has."""
+        where, (of_part, _, of_arm) = f"{self.name}: parts.{part}: pretrained", of.partition("/")
+        planned = self.text["scales"][scale]["parts"]
+        if of_part == part or of_part not in planned:
+            raise ValueError(
+                f"{where} is {of!r}; it must be part/arm with another part of scale {scale}: {', '.join(planned)}"
+            )
+        if of_arm not in self.arms(of_part):
+            raise unknown(f"{where}: arm", of_arm, self.arms(of_part))
+        axes = [_axis(name, values) for name, values in ((planned[of_part] or {}).get("axes") or {}).items()]
+        keys = {key for axis in axes for settings in axis for key in settings}
+        if missing := sorted(keys - point.keys()):
+            raise ValueError(f"{where} is {of!r}, which varies {missing[0]!r}; part {part!r} must vary it too")
+        return self._cell(scale, of_part, of_arm, {key: point[key] for key in point if key in keys}, overrides)[0]
 
     def arms(self, part: str) -> list[str]:
         """Names of a part's arms, in the file's order; none for a part that the file does not have."""
@@ -172,13 +214,26 @@ class Grid:
         baseline, arms = self._part(part["like"])
         return baseline | part["set"], arms
 
+    def _evaluations(self, name: str) -> Sequence[str]:
+        """What a part wants measured; one that is like another wants the same, unless it says otherwise."""
+        part = self.text["parts"][name]
+        if _EVALUATIONS in part or "like" not in part:
+            return part.get(_EVALUATIONS, ())
+        return self._evaluations(part["like"])
+
     def _arm_cell(
-        self, arms: Mapping[str, Any], arm: str, base: Mapping[str, Any], tuned: Mapping[str, Any]
+        self,
+        arms: Mapping[str, Any],
+        arm: str,
+        base: Mapping[str, Any],
+        tuned: Mapping[str, Any],
+        pretrained: Callable[[str | None], Cell | None],
     ) -> tuple[Cell, Match | None]:
-        change = arms[arm] or {}
+        change = dict(arms[arm] or {})
         own = tuned.get(arm, {})
         if "partner" not in change:
-            return Cell.from_config(assigned(assigned(base, change), own)), None
+            parent = pretrained(change.pop(_PRETRAINED, None))
+            return _cell_of(assigned(assigned(base, change), own), parent), None
         if set(change) != {"partner", "of"}:
             raise ValueError(
                 f"{self.name}: arm {arm!r} is a partner; it has the keys partner and of, not {set(change)}"
@@ -189,9 +244,19 @@ class Grid:
             raise unknown(f"{self.name}: arm {arm!r}: of", change["of"], arms)
         if "partner" in (arms[change["of"]] or {}):
             raise ValueError(f"{self.name}: arm {arm!r}: of is {change['of']!r}; it must not itself be a partner")
-        looped, _ = self._arm_cell(arms, change["of"], base, {})
+        looped, _ = self._arm_cell(arms, change["of"], base, {}, pretrained)
         partner, match = solve(change["partner"], looped)
         return Cell.from_config(assigned(partner.config(), own)), match
+
+
+@cache
+def _defaults(task: str) -> Mapping[str, Any]:
+    """The default cell of a task as plain data; not to be written to."""
+    return composed([f"task={task}"])
+
+
+def _cell_of(config: Mapping[str, Any], parent: Cell | None) -> Cell:
+    return Cell.from_config(config if parent is None else {**config, "pretrained": parent.config()})
 
 
 def _axis(name: str, values: Sequence[Any]) -> list[dict[str, Any]]:
@@ -213,8 +278,10 @@ def assigned(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
 
 
 def _replicate(cell: Cell, index: int) -> Cell:
-    seeds = dataclasses.asdict(cell.seeds)
-    return dataclasses.replace(cell, seeds=Seeds(**{name: seed + index for name, seed in seeds.items()}))
+    def shifted(seeds: Seeds) -> Seeds:
+        return Seeds(**{name: seed + index for name, seed in dataclasses.asdict(seeds).items()})
+
+    return cell.at_seeds(shifted)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """All cells of a plan on this machine: one worker process per core, one thread each."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from typing import Any
 
 from results.store import Store
 from sweeps.cell import Cell
-from sweeps.files import write_atomically
+from sweeps.listing import Listing
 from sweeps.status import CellStatus, State, statuses
 from sweeps.worker import NOTICE
 
@@ -45,17 +44,14 @@ def run_local(
         RuntimeError: if a worker died of something that is not a cell's own failure (its output is in the message).
     """
     found = statuses(cells, store)
-    wanted = {State.MISSING, State.INTERRUPTED} | ({State.FAILED} if retry_failed else set())
+    wanted = {State.MISSING, State.INTERRUPTED, State.UNMEASURED} | ({State.FAILED} if retry_failed else set())
     todo = [status.cell for status in found if status.state in wanted]
     if not todo:
         return found
     folder = store.root / "local"
     folder.mkdir(parents=True, exist_ok=True)
     listing = folder / f"{os.getpid()}.json"
-    write_atomically(
-        listing,
-        json.dumps({"cells": [c.config() for c in todo], "execution": execution, "retry_failed": retry_failed}),
-    )
+    Listing(todo, execution, retry_failed).write(listing)
     count = min(workers or len(os.sched_getaffinity(0)), len(todo))
     logs = [folder / f"{os.getpid()}.{index}.log" for index in range(count)]
     processes = [_start(listing, store.root, log) for log in logs]

@@ -10,7 +10,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -22,12 +22,14 @@ from omegaconf import OmegaConf
 
 from looplm.accounting import non_embedding_parameters, parameters, total_parameters
 from looplm.execution import CompileMode, DeviceName, Execution, LoggerName, choose_backend
-from looplm.training import Fitted, Progress, fit
+from looplm.model import LoopLM
+from looplm.training import CHECKPOINT, Fitted, Progress, fit
 from results.schema import json_text
 from results.store import Store
 from sweeps.cell import Cell
 from sweeps.claim import Claim
 from sweeps.cost import training_flops_by_group
+from sweeps.evaluations import EVALUATIONS, Evaluation
 from sweeps.files import write_atomically
 from sweeps.measure import measure
 from sweeps.provenance import device_model, suite_commit
@@ -78,9 +80,10 @@ def run_cell(
 ) -> Outcome:
     """Train, measure and publish one cell, or carry on where an earlier attempt stopped.
 
-    A cell that is done, or that somebody else runs, is left alone; a failed one too, unless `retry_failed`. What is
-    wrong with the cell itself (it diverges, it raises) is published as a failure and returned as `Outcome.FAILED`;
-    what is wrong with the machine (`OSError`: disk full, folder not writable) is raised and ends nothing.
+    What it is pretrained from comes first, unless it is trained already. A cell that is done, or that somebody else
+    runs, is left alone; a failed one too, unless `retry_failed`. What is wrong with the cell itself (it diverges, it
+    raises) is published as a failure and returned as `Outcome.FAILED`; what is wrong with the machine (`OSError`: disk
+    full, folder not writable) is raised and ends nothing.
 
     Raises:
         ValueError: if this machine lacks the device or the compiler that `execution` insists on.
@@ -88,67 +91,120 @@ def run_cell(
     cell = cell.canonical()
     execution.torch_device()
     choose_backend(execution, cell.budget.steps)
-    status = store.status(cell.id)
-    if status == "done" or (status == "failed" and not retry_failed):
-        return Outcome.ALREADY
-    folder = store.folder(cell.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    claim = Claim.acquire(folder)
-    if claim is None:
-        return Outcome.CLAIMED
-    with claim:
-        if store.status(cell.id) == "done":
+    attempt = _Attempt(store, execution, on_progress, should_stop, notify, retry_failed)
+    return attempt.run(cell)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What stays the same while a cell, and before it what it is pretrained from, is run."""
+
+    store: Store
+    execution: Execution
+    on_progress: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+    notify: Callable[[str], None]
+    retry_failed: bool
+
+    def run(self, cell: Cell, for_its_weights: bool = False) -> Outcome:
+        """Bring a cell to its end; `for_its_weights` also where its rows are there and its checkpoint is not."""
+        if self._ended(cell, for_its_weights):
             return Outcome.ALREADY
-        write_atomically(folder / "config.yaml", f"# {cell.name}\n" + OmegaConf.to_yaml(cell.config()))
-        report = _Reporter(folder / "progress.json", on_progress)
+        if cell.pretrained is not None:
+            outcome = self.run(cell.pretrained, for_its_weights=True)
+            if outcome in (Outcome.CLAIMED, Outcome.STOPPED):
+                return outcome
+        folder = self.store.folder(cell.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        claim = Claim.acquire(folder)
+        if claim is None:
+            return Outcome.CLAIMED
+        with claim:
+            if self._ended(cell, for_its_weights):
+                return Outcome.ALREADY
+            write_atomically(folder / "config.yaml", f"# {cell.name}\n" + OmegaConf.to_yaml(cell.config()))
+            return self._train_and_measure(cell, claim)
+
+    def _ended(self, cell: Cell, for_its_weights: bool) -> bool:
+        """Whether nothing is left to do."""
+        status = self.store.status(cell.id)
+        if status != "done":
+            return status == "failed" and not self.retry_failed
+        wanted = self._to_measure(cell)
+        if not self.retry_failed:
+            wanted = [each for each in wanted if self.store.measuring_error(cell.id, each.id) is None]
+        return not wanted and not (for_its_weights and not (self.store.folder(cell.id) / CHECKPOINT).exists())
+
+    def _to_measure(self, cell: Cell) -> list[Evaluation]:
+        """Evaluations that are not published yet."""
+        wanted = [EVALUATIONS[name] for name in cell.evaluations]
+        return [each for each in wanted if not self.store.measured(cell.id, each.id)]
+
+    def _train_and_measure(self, cell: Cell, claim: Claim) -> Outcome:
+        folder = self.store.folder(cell.id)
         try:
-            fitted = _fit(cell, folder, execution, report, should_stop)
+            if cell.pretrained is not None and self.store.status(cell.pretrained.id) != "done":
+                raise RuntimeError(f"pretrained cell failed: {self.store.error(cell.pretrained.id)}")
+            fitted = self._fit(cell, folder)
             for notice in fitted.notices:
-                notify(notice)
+                self.notify(notice)
             if not fitted.finished:
                 return Outcome.STOPPED
-            row = cell_row(cell, fitted, execution)
-            records = measure(cell, fitted.model)
+            if self.store.status(cell.id) != "done":
+                row = cell_row(cell, fitted, self.execution)
+                records = measure(cell, fitted.model)
+                if not claim.held():
+                    return Outcome.CLAIMED
+                self.store.publish(row, records)
         except OSError:
             raise
         except Exception as error:
             write_atomically(folder / "traceback.txt", traceback.format_exc())
-            failure = cell_row(cell, None, execution) | {"status": "failed", "error": _last_line(error)}
+            failure = cell_row(cell, None, self.execution) | {"status": "failed", "error": _last_line(error)}
             if claim.held():
-                store.publish_failure(failure)
+                self.store.publish_failure(failure)
             return Outcome.FAILED
-        if not claim.held():
-            return Outcome.CLAIMED
-        store.publish(row, records)
         (folder / "progress.json").unlink(missing_ok=True)
-        return Outcome.DONE
+        return self._evaluate(cell, fitted.model, claim)
+
+    def _evaluate(self, cell: Cell, model: LoopLM, claim: Claim) -> Outcome:
+        """Measure what is still to be measured. One that raises is a failure of its own and stops no other."""
+        failed = False
+        for evaluation in self._to_measure(cell):
+            try:
+                records = evaluation.measure(cell, model)
+            except OSError:
+                raise
+            except Exception as error:
+                failed = True
+                write_atomically(self.store.folder(cell.id) / "traceback.txt", traceback.format_exc())
+                if claim.held():
+                    self.store.add_failure(cell.id, evaluation.id, _last_line(error))
+            else:
+                if not claim.held():
+                    return Outcome.CLAIMED
+                self.store.add(cell.id, evaluation.id, records)
+        return Outcome.FAILED if failed else Outcome.DONE
+
+    def _fit(self, cell: Cell, folder: Path) -> Fitted:
+        return fit(
+            model=cell.model,
+            vocab_size=cell.vocab_size,
+            objective=cell.objective,
+            optimizer=cell.optimizer,
+            budget=cell.budget,
+            precision=cell.precision,
+            init_seed=cell.seeds.init_seed,
+            batch_at=batch_at(cell),
+            folder=folder,
+            execution=self.execution,
+            on_progress=_Reporter(folder / "progress.json", self.on_progress),
+            should_stop=self.should_stop,
+        )
 
 
 def _last_line(error: Exception) -> str:
     return " ".join(traceback.format_exception_only(error)[-1].split())
-
-
-def _fit(
-    cell: Cell,
-    folder: Path,
-    execution: Execution,
-    on_progress: Callable[[Progress], None],
-    should_stop: Callable[[], bool],
-) -> Fitted:
-    return fit(
-        model=cell.model,
-        vocab_size=cell.vocab_size,
-        objective=cell.objective,
-        optimizer=cell.optimizer,
-        budget=cell.budget,
-        precision=cell.precision,
-        init_seed=cell.seeds.init_seed,
-        batch_at=batch_at(cell),
-        folder=folder,
-        execution=execution,
-        on_progress=on_progress,
-        should_stop=should_stop,
-    )
 
 
 class _Reporter:

@@ -10,15 +10,17 @@ from typing import Any
 from results.store import Store
 from sweeps.cell import Cell
 from sweeps.claim import owner
+from sweeps.evaluations import EVALUATIONS
 
 
 class State(StrEnum):
-    """The state of a cell."""
+    """The state of a cell. `UNMEASURED` is trained and has rows, but an evaluation is still to come."""
 
     DONE = "done"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
+    UNMEASURED = "unmeasured"
     MISSING = "missing"
 
 
@@ -41,7 +43,9 @@ class CellStatus:
 
 def _status(cell: Cell, store: Store) -> CellStatus:
     published = store.status(cell.id)
-    if published == "done":
+    wanted = [EVALUATIONS[name].id for name in cell.evaluations]
+    missing = [evaluation for evaluation in wanted if not store.measured(cell.id, evaluation)]
+    if published == "done" and not missing:
         return CellStatus(cell, State.DONE)
     folder = store.folder(cell.id)
     path = folder / "progress.json"
@@ -50,6 +54,10 @@ def _status(cell: Cell, store: Store) -> CellStatus:
         return CellStatus(cell, State.RUNNING, progress)
     if published == "failed":
         return CellStatus(cell, State.FAILED, error=store.error(cell.id))
+    if published == "done":
+        errors = {evaluation: store.measuring_error(cell.id, evaluation) for evaluation in missing}
+        said = "; ".join(f"{evaluation}: {error}" for evaluation, error in errors.items() if error is not None)
+        return CellStatus(cell, State.FAILED if said else State.UNMEASURED, error=said or None)
     if (folder / "checkpoint.ckpt").exists():
         return CellStatus(cell, State.INTERRUPTED, progress)
     return CellStatus(cell, State.MISSING)

@@ -166,7 +166,8 @@ def _tuning_cell(grid: Grid, scale: str, part: str, arm: str, search: Search) ->
     (member, *_) = dataclasses.replace(grid, tuning={}).expand(scale).only([part], [arm]).members
     steps = max(1, round(search.steps_share * member.cell.budget.steps))
     seeds = Seeds(data_seed=search.seed, order_seed=search.seed, init_seed=search.seed)
-    return dataclasses.replace(member.cell, seeds=seeds, budget=dataclasses.replace(member.cell.budget, steps=steps))
+    budget = dataclasses.replace(member.cell.budget, steps=steps)
+    return dataclasses.replace(member.cell.at_seeds(lambda _: seeds), budget=budget, evaluations=())
 
 
 def _study(folder: Path, name: str, search: Search) -> optuna.Study:

@@ -1,11 +1,10 @@
 """One worker process: takes the next cell of a list that nobody has, until none is left.
 
-Run as `python -m sweeps.worker LIST STORE`, where LIST is a JSON file of cell configurations in running order. One
+Run as `python -m sweeps.worker LIST STORE`, where LIST is a file written by `listing.py`. One
 process, one thread: small models run slower on two. SIGINT and SIGTERM end the cell at the next chunk of steps with a
 checkpoint; so does the death of the parent.
 """
 
-import json
 import os
 import signal
 import sys
@@ -24,10 +23,10 @@ def main(arguments: list[str]) -> int:
 
     torch.set_num_threads(1)
     from results.store import Store
-    from sweeps.cell import Cell
+    from sweeps.listing import Listing
     from sweeps.run import Outcome, local_execution, run_cell
 
-    listing = json.loads(Path(arguments[0]).read_text())
+    listing = Listing.read(Path(arguments[0]))
     store = Store(Path(arguments[1]))
     parent, stopping = os.getppid(), False
 
@@ -37,14 +36,14 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    for config in listing["cells"]:
+    for cell in listing.cells:
         outcome = run_cell(
-            Cell.from_config(config),
+            cell,
             store,
-            local_execution(store, **listing["execution"]),
+            local_execution(store, **listing.execution),
             should_stop=lambda: stopping or os.getppid() != parent,
             notify=lambda notice: print(f"{NOTICE}{notice}", flush=True),
-            retry_failed=listing["retry_failed"],
+            retry_failed=listing.retry_failed,
         )
         if stopping or outcome is Outcome.STOPPED:
             return EXIT_STOPPED

@@ -93,7 +93,7 @@ def set_damaged_aside(store: "Store", cells: Collection[str]) -> None:
     from experiments.cli.console import console
 
     for damaged in store.read(cells).problems:
-        kept = store.set_aside(damaged.file.name)
+        kept = store.set_aside(damaged.cell, damaged.evaluation)
         console.print(f"[yellow]damaged rows set aside[/] as {kept}: {damaged.reason}", highlight=False)
 
 

@@ -19,6 +19,7 @@ _COLOURS = {
     State.RUNNING: "cyan",
     State.INTERRUPTED: "yellow",
     State.FAILED: "red",
+    State.UNMEASURED: "yellow",
     State.MISSING: "dim",
 }
 
