@@ -81,7 +81,8 @@ def training_flops(
 ) -> dict[str, int]:
     """FLOPs of a training by group: three forward passes a step, exactly proportional to `steps`.
 
-    The head is paid at every exit that the objective pays, and only at the trained positions.
+    The head is paid at every exit that the objective pays, and only at the trained positions. Where the model is frozen
+    it runs forwards alone, and the gate pays for the gradient of its weights beside that.
 
     Args:
         model: the architecture.
@@ -101,6 +102,8 @@ def training_flops(
         head_exits=model.exits if objective.pays_every_exit else 1,
         gate=objective.uses_gate,
     )
+    if objective.freezes_model:
+        return {group: (2 if group == "gate" else 1) * steps * flops for group, flops in once.items()}
     return {group: 3 * steps * flops for group, flops in once.items()}
 
 

@@ -1,10 +1,10 @@
 """What is chosen about a model and its training, as frozen dataclasses that refuse impossible values. No torch here."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-ObjectiveName = Literal["last", "uniform", "entropy", "geometric"]
+ObjectiveName = Literal["last", "uniform", "entropy", "geometric", "stage_two"]
 Precision = Literal["32-true", "bf16-mixed"]
 
 
@@ -94,13 +94,19 @@ class ObjectiveConfig:
 
     Attributes:
         name: `last` trains the last exit; `uniform` their mean; `entropy` is sum_t p_t CE_t - beta H(p) (Ouro Eq. 4);
-            `geometric` is sum_t p_t CE_t + beta KL(p || truncated geometric prior) (PonderNet).
-        beta: strength of the entropy or prior term, in nats per nat; without effect under `last` and `uniform`.
+            `geometric` is sum_t p_t CE_t + beta KL(p || truncated geometric prior) (PonderNet); `stage_two` trains the
+            gate of a trained model and nothing else (Ouro Eq. 5 and 6).
+        beta: strength of the entropy or prior term, in nats per nat; without effect elsewhere.
+        later_beta: strength from the share `later_from` of the steps on; by default `beta` holds throughout. Ouro has
+            0.1 and later 0.05 (sec. 4.3).
+        later_from: share of the steps, between 0 and 1; goes with `later_beta`.
         prior: success probability of the geometric prior; without effect elsewhere.
     """
 
     name: ObjectiveName = "last"
     beta: float = 0.05
+    later_beta: float | None = None
+    later_from: float | None = None
     prior: float = 0.5
 
     def __post_init__(self) -> None:
@@ -108,6 +114,22 @@ class ObjectiveConfig:
         _require(self.name in names, "objective.name", self.name, " | ".join(names))
         _require(self.beta >= 0, "objective.beta", self.beta, "at least 0")
         _require(0 < self.prior < 1, "objective.prior", self.prior, "between 0 and 1, exclusive")
+        if self.later_beta is None or self.later_from is None:
+            alone = self.later_beta is self.later_from
+            _require(alone, "objective.later_from", self.later_from, "given with objective.later_beta, and only then")
+        else:
+            _require(self.later_beta >= 0, "objective.later_beta", self.later_beta, "at least 0")
+            _require(
+                self.later_beta != self.beta, "objective.later_beta", self.later_beta, "null or not objective.beta"
+            )
+            _require(0 < self.later_from < 1, "objective.later_from", self.later_from, "between 0 and 1, exclusive")
+
+    def at(self, step: int, steps: int) -> "ObjectiveConfig":
+        """The objective of optimiser step `step` (0-based) of `steps`, whose beta is constant."""
+        if self.later_beta is None or self.later_from is None:
+            return self
+        beta = self.beta if step < self.later_from * steps else self.later_beta
+        return replace(self, beta=beta, later_beta=None, later_from=None)
 
     @property
     def pays_every_exit(self) -> bool:
@@ -116,8 +138,13 @@ class ObjectiveConfig:
 
     @property
     def uses_gate(self) -> bool:
-        """Whether the gate weighs the exits, and so is trained."""
-        return self.name in ("entropy", "geometric")
+        """Whether the gate is trained."""
+        return self.name in ("entropy", "geometric", "stage_two")
+
+    @property
+    def freezes_model(self) -> bool:
+        """Whether everything but the gate stays as it is, so that training must begin with weights."""
+        return self.name == "stage_two"
 
 
 @dataclass(frozen=True, kw_only=True)

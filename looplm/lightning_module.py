@@ -12,6 +12,7 @@ from looplm.config import ObjectiveConfig, OptimizerConfig
 from looplm.loss import loop_cross_entropy
 from looplm.model import LoopLM
 from looplm.objective import exit_terms
+from looplm.stage_two import gate_loss
 from looplm.steps import Chunk, Step
 
 
@@ -20,6 +21,8 @@ def training_loss(model: LoopLM, objective: ObjectiveConfig, step: Step) -> Tens
     states = model.exit_states(step.tokens_BS, step.documents_BS)
     paid = states if objective.pays_every_exit else states[-1:]
     states_RND = torch.stack([state_BSD.flatten(0, 1).index_select(0, step.positions_N) for state_BSD in paid])
+    if objective.freezes_model:
+        return gate_loss(model, states_RND, step.targets_N, step.weights_N)
     terms = exit_terms(objective, model.exit_logits, states_RND)
     weights_RN = terms.weights_RN * step.weights_N
     cross_entropy = loop_cross_entropy(states_RND, model.head_VD, step.targets_N, weights_RN)
@@ -29,7 +32,8 @@ def training_loss(model: LoopLM, objective: ObjectiveConfig, step: Step) -> Tens
 class LoopTraining(pl.LightningModule):
     """One model's training: a chunk of optimiser steps at a time.
 
-    `provenance` is written into every checkpoint as it is.
+    What the objective does not train is left without gradients, so that the optimiser passes it over. `provenance` is
+    written into every checkpoint as it is.
 
     Raises (from `training_step`):
         FloatingPointError: naming the first step whose loss or gradient norm is not finite.
@@ -45,7 +49,8 @@ class LoopTraining(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.model = model
+        self.model = model.requires_grad_(not objective.freezes_model)
+        self.model.gate.requires_grad_(objective.uses_gate)
         self.objective = objective
         self.optimizer = optimizer
         self.steps = steps
@@ -79,7 +84,7 @@ class LoopTraining(pl.LightningModule):
         for number, step in enumerate(chunk.steps):
             for group in optimizer.param_groups:
                 group["lr"] = self.optimizer.lr_at(first + number, self.steps)
-            loss = training_loss(self.model, self.objective, step)
+            loss = training_loss(self.model, self.objective.at(first + number, self.steps), step)
             self.manual_backward(loss)
             norm = nn.utils.clip_grad_norm_(parameters, self.optimizer.clip)
             optimizer.step()

@@ -67,6 +67,7 @@ _OBJECTIVES: Mapping[ObjectiveName, Callable[[ObjectiveConfig, Gate, Tensor], Ex
 def exit_terms(config: ObjectiveConfig, gate: Gate, states_RND: Tensor) -> ExitTerms:
     """Weights and penalty of the paid exits, given their states; the gate is asked only where the objective uses it.
 
-    `last` pays the last exit alone: it is to be given that exit's states only (R = 1).
+    `last` pays the last exit alone: it is to be given that exit's states only (R = 1). Where beta has a schedule, the
+    objective is to be that of one step (`ObjectiveConfig.at`). Stage II weighs no exits: see `stage_two.py`.
     """
     return _OBJECTIVES[config.name](config, gate, states_RND)

@@ -1,21 +1,16 @@
 """Stage II: with the model frozen, the gate alone learns to stop where a further loop stops helping.
 
-Its loss and its training; what the gate is then used for is in `exit_rules.py` and `decoding.py`.
+Its loss; what the gate is then used for is in `exit_rules.py` and `decoding.py`.
 
 Shapes in names: R = exit, N = position, D = hidden.
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from looplm.config import OptimizerConfig
 from looplm.loss import loop_cross_entropy
 from looplm.model import LoopLM
-from looplm.steps import step_of
-from synthdata.batch import Batch
 
 SLOPE = 50.0
 """k of Ouro's Eq. 5: how fast the label turns, per nat."""
@@ -49,57 +44,17 @@ def stage_two_loss(gate_logits_RN: Tensor, nats_RN: Tensor, weights_N: Tensor) -
     return (weights_N * nats_QN).sum() / len(gate_logits_RN)
 
 
-def fit_gate(
-    model: LoopLM, batch_at: Callable[[int], Batch], optimizer: OptimizerConfig, steps: int, first_step: int = 0
-) -> list[float]:
-    """Train the gate of `model` in place by `stage_two_loss`, everything else frozen; the loss of every step.
-
-    AdamW on the gate's weight and bias, without weight decay, as in Stage I. The model is left in evaluation mode.
+def gate_loss(model: LoopLM, states_RND: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
+    """`stage_two_loss` of a model's gate, in nats; its gradient reaches the gate and nothing else.
 
     Args:
-        model: on any device.
-        batch_at: the batch of a step, as for `training.fit`.
-        optimizer: learning rate, schedule and clipping.
-        steps: optimiser steps.
-        first_step: the batch to begin with, so that Stage II need not see what Stage I saw.
-
-    Raises:
-        ValueError: if the model has one exit, whose gate has nothing to decide.
-        FloatingPointError: naming the step whose loss is not finite.
+        model: offers head and gate.
+        states_RND: normed states of every exit at the trained positions.
+        targets_N: the token that follows there.
+        weights_N: weight of each position; they sum to 1.
     """
-    if model.config.exits < 2:
-        raise ValueError(f"the model has {model.config.exits} exit; Stage II needs at least 2")
-    model.eval()
-    adam = torch.optim.AdamW(
-        model.gate.parameters(), betas=(optimizer.beta1, optimizer.beta2), eps=optimizer.epsilon, weight_decay=0.0
-    )
-    losses = []
-    for number in range(steps):
-        states_RND, nats_RN, weights_N = _frozen(model, batch_at(first_step + number))
-        loss = stage_two_loss(model.exit_logits(states_RND), nats_RN, weights_N)
-        if not loss.isfinite():
-            raise FloatingPointError(f"Stage II diverged at step {number}: loss {loss.item()}")
-        adam.param_groups[0]["lr"] = optimizer.lr_at(number, steps)
-        adam.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.gate.parameters(), optimizer.clip)
-        adam.step()
-        losses.append(loss.item())
-    return losses
-
-
-@torch.no_grad()
-def _frozen(model: LoopLM, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """States (R, N, D), cross-entropies (R, N) and weights (N) at the trained positions; no gradient reaches them."""
-    step = step_of(batch)
-    device = model.head_VD.device
-    documents_BS = None if step.documents_BS is None else step.documents_BS.to(device)
-    positions_N, weights_N = step.positions_N.to(device), step.weights_N.to(device)
-    states = model.exit_states(step.tokens_BS.to(device), documents_BS)
-    states_RND = torch.stack([state_BSD.flatten(0, 1).index_select(0, positions_N) for state_BSD in states])
-    weights_RN = weights_N.expand(len(states), -1)
-    return (
-        states_RND,
-        loop_cross_entropy(states_RND, model.head_VD, step.targets_N.to(device), weights_RN).nats_RN,
-        weights_N,
-    )
+    states_RND = states_RND.detach()
+    with torch.no_grad():
+        weights_RN = weights_N.expand(len(states_RND), -1)
+        nats_RN = loop_cross_entropy(states_RND, model.head_VD, targets_N, weights_RN).nats_RN
+    return stage_two_loss(model.exit_logits(states_RND), nats_RN, weights_N)

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, get_args
 import lightning.pytorch as pl
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from torch import Tensor
 
 from looplm import NUMERICS, checkpoint
 from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, Precision
@@ -29,6 +30,35 @@ from synthdata.batch import Batch
 
 CHECKPOINT = "checkpoint.ckpt"
 """Name of the checkpoint in a training's folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Initial:
+    """Weights that a training begins with, instead of drawing them.
+
+    Attributes:
+        origin: what tells them from others, such as the id of the cell that trained them; kept in the checkpoint.
+        weights: `LoopLM.state_dict()` of a model with the same blocks, width and vocabulary. Its loops may differ.
+    """
+
+    origin: str
+    weights: Mapping[str, Tensor]
+
+    def load_into(self, model: LoopLM) -> None:
+        """Give the model these weights.
+
+        Raises:
+            ValueError: naming the first parameter that is missing, unknown or of another shape.
+        """
+        own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        given = {name: tuple(value.shape) for name, value in self.weights.items()}
+        for name in sorted(own.keys() | given.keys()):
+            if own.get(name) != given.get(name):
+                raise ValueError(
+                    f"initial weights of {self.origin!r} do not fit: {name} has shape {given.get(name)} there; "
+                    f"it must be {own.get(name)}"
+                )
+        model.load_state_dict(self.weights)
 
 
 @dataclass(frozen=True)
@@ -145,9 +175,10 @@ def _quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            # A GPU left idle on purpose; a machine that has SLURM's commands; and calls to deprecated functions inside Lightning and inside torch.compile.
+            # A GPU left idle on purpose; `srun`, which is not for us to call; and calls to deprecated functions inside
+            # Lightning and inside torch.compile.
             warnings.filterwarnings("ignore", message="GPU available but not used")
-            warnings.filterwarnings("ignore", message="The `srun` command is available")
+            warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
             warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
             warnings.filterwarnings("ignore", message="`torch.jit.script_method` is deprecated")
             yield
@@ -188,6 +219,7 @@ def fit(
     execution: Execution,
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
+    initial: Initial | None = None,
 ) -> Fitted:
     """Train a model for `budget.steps` steps, or carry on with the checkpoint in `folder`.
 
@@ -208,6 +240,8 @@ def fit(
         execution: device, compilation and intervals.
         on_progress: called after every chunk of steps.
         should_stop: asked after every chunk; True ends the training with a checkpoint and `finished=False`.
+        initial: weights to begin with, for a second phase (other loops, another objective or task); Stage II needs
+            them. A checkpoint in `folder` wins over them, but must have begun with weights of the same origin.
 
     Raises:
         ValueError: naming field, value and what is allowed; or a checkpoint of another configuration.
@@ -215,6 +249,12 @@ def fit(
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}; it must be {' | '.join(get_args(Precision))}")
+    if objective.freezes_model and initial is None:
+        raise ValueError(
+            f"objective.name is {objective.name!r}, which trains a trained model's gate: it needs `initial`"
+        )
+    if objective.freezes_model and model.exits < 2:
+        raise ValueError(f"objective.name is {objective.name!r} and the model has 1 exit; it must have at least 2")
     device = execution.torch_device()
     configuration = {
         "numerics": NUMERICS,
@@ -225,6 +265,7 @@ def fit(
         "budget": asdict(budget),
         "precision": precision,
         "init_seed": init_seed,
+        **({} if initial is None else {"initial": initial.origin}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT
@@ -239,8 +280,11 @@ def fit(
         notices += () if backend.notice is None else (backend.notice,)
         if content is not None and content["backend"] != backend.name:
             notices += (f"begun with backend {content['backend']}, carried on with {backend.name}: bits may differ",)
+        begun = LoopLM(model, vocab_size, init_seed)
+        if initial is not None:
+            initial.load_into(begun)
         module = LoopTraining(
-            LoopLM(model, vocab_size, init_seed),
+            begun,
             objective,
             optimizer,
             budget.steps,

@@ -36,8 +36,9 @@ class Seeds:
 _EFFECTIVE = {
     "last": ("name",),
     "uniform": ("name",),
-    "entropy": ("name", "beta"),
-    "geometric": ("name", "beta", "prior"),
+    "entropy": ("name", "beta", "later_beta", "later_from"),
+    "geometric": ("name", "beta", "later_beta", "later_from", "prior"),
+    "stage_two": ("name",),
 }
 """Fields of an objective that change anything, by its name."""
 
@@ -73,6 +74,11 @@ class Cell:
         check_evaluations(self.evaluations)
         if self.pretrained is not None:
             self._check_pretrained(self.pretrained)
+        if self.objective.freezes_model and (self.pretrained is None or self.model.exits < 2):
+            raise ValueError(
+                f"objective.name is {self.objective.name!r}, which trains the gate of a trained model with several "
+                f"exits: it needs a pretrained cell and model.loops of at least 2"
+            )
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision is {self.precision!r}; it must be {' | '.join(get_args(Precision))}")
         if self.context < self.task.max_length - 1:
@@ -129,12 +135,15 @@ class Cell:
         objective = self.objective
         if model.exits == 1:
             model, objective = dataclasses.replace(model, exit_every=None), ObjectiveConfig(name="last")
-        elif objective.name != "geometric":
-            beta = {"beta": objective.beta} if objective.name == "entropy" else {}
-            objective = ObjectiveConfig(name=objective.name, **beta)
+        else:
+            objective = ObjectiveConfig(**{field: getattr(objective, field) for field in _EFFECTIVE[objective.name]})
         budget = dataclasses.replace(self.budget, context=self.context)
-        pretrained = None if self.pretrained is None else self.pretrained.canonical()
-        return dataclasses.replace(self, model=model, objective=objective, budget=budget, pretrained=pretrained)
+        seeds, pretrained = self.seeds, self.pretrained
+        if pretrained is not None:
+            seeds, pretrained = dataclasses.replace(seeds, init_seed=0), pretrained.canonical()
+        return dataclasses.replace(
+            self, model=model, objective=objective, budget=budget, seeds=seeds, pretrained=pretrained
+        )
 
     def at_seeds(self, change: Callable[["Seeds"], "Seeds"]) -> "Cell":
         """The same cell with other seeds, all the way back through what it is pretrained from."""
@@ -145,10 +154,10 @@ class Cell:
         """What the id is a hash of: the canonical configuration without the fields that have no effect."""
         config = self.canonical().config()
         name, objective = self.canonical().objective.name, config["objective"]
-        config["objective"] = {key: objective[key] for key in _EFFECTIVE[name]}
+        effective = {key: objective[key] for key in _EFFECTIVE[name]}
+        config["objective"] = {key: value for key, value in effective.items() if value is not None}
         if self.pretrained is not None:
             config["pretrained"] = self.pretrained.id
-            del config["seeds"]["init_seed"]
         return {**config, "numerics": looplm.NUMERICS}
 
     @cached_property

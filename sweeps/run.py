@@ -21,9 +21,10 @@ import torch
 from omegaconf import OmegaConf
 
 from looplm.accounting import non_embedding_parameters, parameters, total_parameters
+from looplm.checkpoint import load_model
 from looplm.execution import CompileMode, DeviceName, Execution, LoggerName, choose_backend
 from looplm.model import LoopLM
-from looplm.training import CHECKPOINT, Fitted, Progress, fit
+from looplm.training import CHECKPOINT, Fitted, Initial, Progress, fit
 from results.schema import json_text
 from results.store import Store
 from sweeps.cell import Cell
@@ -174,7 +175,7 @@ class _Attempt:
         folder = self.store.folder(cell.id)
         try:
             if cell.pretrained is not None and self.store.status(cell.pretrained.id) != "done":
-                raise RuntimeError(f"pretrained cell failed: {self.store.error(cell.pretrained.id)}")
+                raise RuntimeError(f"the cell it is pretrained from failed: {self.store.error(cell.pretrained.id)}")
             fitted = self._fit(cell, folder, lambda: claim.lost or self.should_stop())
             for notice in fitted.notices:
                 self.notify(notice)
@@ -228,7 +229,12 @@ class _Attempt:
             execution=self.execution,
             on_progress=_Reporter(folder / "progress.json", self.on_progress),
             should_stop=should_stop,
+            initial=None if cell.pretrained is None else self._weights(cell.pretrained),
         )
+
+    def _weights(self, cell: Cell) -> Initial:
+        """What a trained cell hands on."""
+        return Initial(cell.id, load_model(self.store.folder(cell.id) / CHECKPOINT).state_dict())
 
 
 def _last_line(error: Exception) -> str:

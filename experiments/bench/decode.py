@@ -17,13 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments.bench.measure import Options, Row, chosen, paired_seconds, speed_rows
-from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig
+from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, ObjectiveName, OptimizerConfig
 from looplm.decoding import Decoder
 from looplm.execution import DeviceName, Execution
 from looplm.exit_rules import ExitRule, Fixed, LearnedGate, choose_exits
 from looplm.model import LoopLM
-from looplm.stage_two import fit_gate
-from looplm.training import fit
+from looplm.training import Initial, fit
 from synthdata.batch import Batch, pad
 from synthdata.streams import Stream
 from synthdata.tasks.records import Records
@@ -66,26 +65,30 @@ CASES = [Case(ModelConfig(layers=2, loops=4, hidden_size=256, heads=4), 60, 64, 
 def trained(case: Case, device: DeviceName) -> LoopLM:
     """A model of the case, trained by the entropy objective, and its gate by Stage II."""
 
-    def batch_at(step: int) -> Batch:
-        return case.batch(step * case.batch_size, case.batch_size)
+    def phase(
+        objective: ObjectiveName, optimizer: OptimizerConfig, first: int, steps: int, initial: Initial | None
+    ) -> LoopLM:
+        """So many steps from batch `first` on."""
+        with tempfile.TemporaryDirectory() as folder:
+            return fit(
+                model=case.model,
+                vocab_size=len(case.stream.task.vocabulary),
+                objective=ObjectiveConfig(name=objective),
+                optimizer=optimizer,
+                budget=BudgetConfig(steps=steps, batch_size=case.batch_size),
+                precision="32-true",
+                init_seed=0,
+                batch_at=lambda step: case.batch((first + step) * case.batch_size, case.batch_size),
+                folder=Path(folder),
+                execution=Execution(device=device, compile="off", checkpoint_every_seconds=1e9),
+                on_progress=lambda progress: None,
+                should_stop=lambda: False,
+                initial=initial,
+            ).model
 
-    with tempfile.TemporaryDirectory() as folder:
-        model = fit(
-            model=case.model,
-            vocab_size=len(case.stream.task.vocabulary),
-            objective=ObjectiveConfig(name="entropy"),
-            optimizer=OptimizerConfig(lr=1e-3, warmup_steps=20),
-            budget=BudgetConfig(steps=case.steps, batch_size=case.batch_size),
-            precision="32-true",
-            init_seed=0,
-            batch_at=batch_at,
-            folder=Path(folder),
-            execution=Execution(device=device, compile="off", checkpoint_every_seconds=1e9),
-            on_progress=lambda progress: None,
-            should_stop=lambda: False,
-        ).model
-    fit_gate(model, batch_at, OptimizerConfig(lr=1e-2, warmup_steps=5), case.gate_steps, first_step=case.steps)
-    return model
+    model = phase("entropy", OptimizerConfig(lr=1e-3, warmup_steps=20), 0, case.steps, None)
+    stage_one = Initial("Stage I", model.state_dict())
+    return phase("stage_two", OptimizerConfig(lr=1e-2, warmup_steps=5), case.steps, case.gate_steps, stage_one)
 
 
 @torch.no_grad()

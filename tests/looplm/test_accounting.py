@@ -14,8 +14,8 @@ from looplm.accounting import (
     total_parameters,
     training_flops,
 )
-from looplm.config import ModelConfig, ObjectiveConfig
-from looplm.lightning_module import training_loss
+from looplm.config import ModelConfig, ObjectiveConfig, OptimizerConfig
+from looplm.lightning_module import LoopTraining, training_loss
 from looplm.model import LoopLM
 from looplm.steps import Step
 
@@ -53,10 +53,11 @@ def test_known_totals(config: ModelConfig, vocab_size: int, total: int) -> None:
 
 
 @pytest.mark.parametrize("config", MODELS)
-@pytest.mark.parametrize("name", ["last", "uniform", "entropy", "geometric"])
+@pytest.mark.parametrize("name", ["last", "uniform", "entropy", "geometric", "stage_two"])
 def test_training_flops_are_those_of_the_real_model(config: ModelConfig, name: str) -> None:
     rows, context, vocab_size = 6, 5, 31
-    model, objective = LoopLM(config, vocab_size), ObjectiveConfig(name=name)
+    objective = ObjectiveConfig(name=name)
+    model = LoopTraining(LoopLM(config, vocab_size), objective, OptimizerConfig(), 1, {}).model
     positions_N = torch.tensor([3, 4, 11, 29])
     step = Step(
         torch.randint(vocab_size, (rows, context)), None, positions_N, torch.tensor([1, 2, 3, 4]), torch.ones(4)

@@ -1,14 +1,21 @@
 import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from looplm.config import ModelConfig, OptimizerConfig
+from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig
+from looplm.execution import Execution
 from looplm.exit_rules import LearnedGate, choose_exits
 from looplm.model import LoopLM
-from looplm.stage_two import continue_labels, fit_gate, stage_two_loss
+from looplm.stage_two import continue_labels, stage_two_loss
+from looplm.steps import step_of
+from looplm.training import Fitted, Initial
 from synthdata.batch import Batch
+
+Train = Callable[..., Fitted]
 
 
 def reference(gate: list[list[float]], nats: list[list[float]], weights: list[float]) -> float:
@@ -50,18 +57,58 @@ def test_labels_look_back_and_turn_at_the_margin() -> None:
     assert still == pytest.approx(0.44, abs=0.005)
 
 
+@pytest.fixture
+def trained(vocab_size: int) -> Initial:
+    """Weights of a model whose loops have something to say: large initial ones."""
+    return Initial("drawn", LoopLM(ModelConfig(hidden_size=16, init_std=0.3), vocab_size, init_seed=1).state_dict())
+
+
+def second_stage(train: Train, **changes: Any) -> Fitted:
+    arguments: dict[str, Any] = {
+        "model": ModelConfig(loops=3, hidden_size=16),
+        "objective": ObjectiveConfig(name="stage_two"),
+        "optimizer": OptimizerConfig(lr=3e-2, warmup_steps=1),
+    }
+    return train(**arguments | changes)
+
+
 def test_only_the_gate_learns_and_it_learns_to_stop_when_loops_stop_helping(
-    batch_at: Callable[[int], Batch], vocab_size: int
+    train: Train, trained: Initial, batch_at: Callable[[int], Batch], vocab_size: int
 ) -> None:
+    losses: list[float] = []
+    fitted = second_stage(
+        train,
+        initial=trained,
+        budget=BudgetConfig(steps=40, batch_size=16),
+        execution=Execution(compile="off", chunk_steps=1, checkpoint_every_seconds=1e9),
+        on_progress=lambda progress: losses.append(progress.loss),
+    )
+    for name, value in fitted.model.state_dict().items():
+        assert torch.equal(value, trained.weights[name]) != name.startswith("gate"), name
+    assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+
     model = LoopLM(ModelConfig(loops=3, hidden_size=16), vocab_size)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    losses = fit_gate(model, batch_at, OptimizerConfig(lr=3e-2, warmup_steps=1), steps=40)
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name]) != name.startswith("gate"), name
-    assert all(parameter.grad is None for name, parameter in model.named_parameters() if not name.startswith("gate"))
-    assert len(losses) == 40
-    assert sum(losses[-5:]) < sum(losses[:5])
-    assert fit_gate(model, batch_at, OptimizerConfig(), steps=2, first_step=38)[0] < losses[0]
+    trained.load_into(model)
+    step = step_of(batch_at(0))
+    output = model(step.tokens_BS)
+    nats_RN = -output.logits[:].log_softmax(-1).flatten(1, 2)[:, step.positions_N].gather(
+        -1, step.targets_N.expand(3, -1).unsqueeze(-1)
+    ).squeeze(-1)  # fmt: skip
+    gate_RN = output.exit_logits_RBS.flatten(1)[:, step.positions_N]
+    expected = reference(gate_RN.tolist(), nats_RN.tolist(), step.weights_N.tolist())
+    assert losses[0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_stage_two_stopped_and_resumed_ends_with_the_same_bits(
+    train: Train, trained: Initial, tmp_path: Path, precision: str
+) -> None:
+    whole = second_stage(train, initial=trained, folder=tmp_path / "whole", precision=precision)
+    assert not second_stage(train, initial=trained, precision=precision, should_stop=lambda: True).finished
+    resumed = second_stage(train, initial=trained, precision=precision)
+    assert resumed.finished
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
 
 
 def test_a_planted_state_is_left_where_its_loss_stops_falling() -> None:
@@ -82,6 +129,8 @@ def test_a_planted_state_is_left_where_its_loss_stops_falling() -> None:
     assert exits.tolist() == [2, 1]
 
 
-def test_one_exit_has_nothing_to_decide(batch_at: Callable[[int], Batch], vocab_size: int) -> None:
-    with pytest.raises(ValueError, match="the model has 1 exit; Stage II needs at least 2"):
-        fit_gate(LoopLM(ModelConfig(hidden_size=16), vocab_size), batch_at, OptimizerConfig(), steps=1)
+def test_stage_two_needs_weights_and_an_exit_to_decide_on(train: Train, trained: Initial) -> None:
+    with pytest.raises(ValueError, match="'stage_two', which trains a trained model's gate: it needs `initial`"):
+        second_stage(train)
+    with pytest.raises(ValueError, match="'stage_two' and the model has 1 exit; it must have at least 2"):
+        second_stage(train, initial=trained, model=ModelConfig(hidden_size=16))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from looplm.checkpoint import load_model
 from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig
 from looplm.evaluation import score
 from looplm.execution import COMPILE_FROM_STEPS, Execution, choose_backend
@@ -48,6 +49,55 @@ def test_learning_rate_of_every_step_equals_the_formula_also_after_a_resume(trai
         return 0.01 * (0.2 + 0.8 * (1 + math.cos(math.pi * (step - 4) / 16)) / 2)
 
     assert rates == pytest.approx([formula(step) for step in range(20)], rel=1e-12)
+
+
+def test_beta_is_another_one_from_the_given_share_of_the_steps_on(
+    train: Train, batch_at: Callable[[int], Batch], tmp_path: Any
+) -> None:
+    def losses(objective: ObjectiveConfig, folder: str, **changes: Any) -> list[float]:
+        seen: list[float] = []
+        execution = Execution(compile="off", chunk_steps=1, checkpoint_every_seconds=0)
+        train(
+            objective=objective,
+            folder=tmp_path / folder,
+            execution=execution,
+            on_progress=lambda progress: seen.append(progress.loss),
+            **changes,
+        )
+        return seen
+
+    scheduled = ObjectiveConfig(name="entropy", beta=0.3, later_beta=0.0, later_from=0.5)
+    constant, changed = losses(ObjectiveConfig(name="entropy", beta=0.3), "constant"), losses(scheduled, "changed")
+    assert changed[:10] == constant[:10]
+
+    asked = iter([*[False] * 9, True])
+    assert losses(scheduled, "stopped", should_stop=lambda: next(asked)) == changed[:10]
+    model = load_model(tmp_path / "stopped" / CHECKPOINT)
+    later = training_loss(model, ObjectiveConfig(name="entropy", beta=0.0), step_of(batch_at(10))).item()
+    assert changed[10] == pytest.approx(later, rel=1e-6)
+    assert constant[10] < changed[10] - 0.1
+    assert losses(scheduled, "stopped") == changed[10:]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"later_beta": 0.1},
+            "objective.later_from is None; it must be given with objective.later_beta, and only then",
+        ),
+        ({"later_from": 0.1}, "objective.later_from is 0.1; it must be given with objective.later_beta, and only then"),
+        (
+            {"later_beta": 0.05, "later_from": 0.5},
+            "objective.later_beta is 0.05; it must be null or not objective.beta",
+        ),
+        ({"later_beta": -1.0, "later_from": 0.5}, "objective.later_beta is -1.0; it must be at least 0"),
+        ({"later_beta": 0.1, "later_from": 1.0}, "objective.later_from is 1.0; it must be between 0 and 1, exclusive"),
+    ],
+)
+def test_an_impossible_schedule_of_beta_is_refused(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ObjectiveConfig(name="entropy", **changes)
 
 
 def test_one_step_is_adamw_on_the_clipped_gradient(

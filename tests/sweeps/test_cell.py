@@ -19,6 +19,7 @@ def cell(*overrides: str) -> Cell:
         "model.hidden_size=32",
         "model.intermediate_size=161",
         "objective.beta=0.1",
+        "objective.later_beta=0.01 objective.later_from=0.5",
         "objective.name=uniform",
         "optimizer.lr=1e-4",
         "optimizer.weight_decay=0",
@@ -33,7 +34,21 @@ def cell(*overrides: str) -> Cell:
     ],
 )
 def test_what_changes_the_numbers_changes_the_id(change: str) -> None:
-    assert cell(*LOOPED, change).id != cell(*LOOPED).id
+    assert cell(*LOOPED, *change.split()).id != cell(*LOOPED).id
+
+
+@pytest.mark.parametrize(
+    ("overrides", "id"),
+    [
+        (["model.loops=2", "objective.name=last"], "43547eb0b6933d7b"),
+        (["model.loops=2", "objective.name=uniform"], "bd56ca0b8a43cc25"),
+        ([*LOOPED, "objective.beta=0.1"], "da0038912075f2d2"),
+        (["model.loops=2", "objective.name=geometric"], "65ff818085d9b81a"),
+    ],
+)
+def test_ids_of_cells_that_have_run_stay(overrides: list[str], id: str) -> None:
+    """Fields that came later are left out of the identity at their defaults."""
+    assert cell(*overrides).id == id
 
 
 @pytest.mark.parametrize(
@@ -43,6 +58,10 @@ def test_what_changes_the_numbers_changes_the_id(change: str) -> None:
         (
             ["model.loops=2", "objective.name=uniform"],
             ["model.loops=2", "objective.name=uniform", "objective.prior=0.9"],
+        ),
+        (
+            ["model.loops=2", "objective.name=uniform"],
+            ["model.loops=2", "objective.name=uniform", "objective.later_beta=0.9", "objective.later_from=0.5"],
         ),
         ([*LOOPED], [*LOOPED, "objective.prior=0.9"]),
         (["objective.name=last"], ["objective.name=entropy", "objective.beta=0.3"]),

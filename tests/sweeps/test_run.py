@@ -17,6 +17,7 @@ from results.store import Store
 from sweeps import run as run_module
 from sweeps.cell import Cell
 from sweeps.claim import Claim
+from sweeps.listing import Listing
 from sweeps.local import run_local
 from sweeps.run import Outcome, run_cell
 from sweeps.status import State, statuses, tally
@@ -146,7 +147,7 @@ def test_workers_share_a_list_and_do_every_cell_once(store: Store) -> None:
 def test_a_killed_worker_loses_nothing(store: Store, tmp_path: Path) -> None:
     long = cell("budget.steps=400", "model.loops=2")
     listing = tmp_path / "list.json"
-    listing.write_text(json.dumps({"cells": [long.config()], "execution": {"compile": "off"}, "retry_failed": False}))
+    Listing([long], {"compile": "off"}).write(listing)
     command = [sys.executable, "-m", "sweeps.worker", str(listing), str(store.root)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     progress = store.folder(long.id) / "progress.json"
@@ -163,7 +164,7 @@ def test_a_killed_worker_loses_nothing(store: Store, tmp_path: Path) -> None:
 def test_a_worker_that_is_asked_to_stop_leaves_a_checkpoint(store: Store, tmp_path: Path) -> None:
     long = cell(base=LONG)
     listing = tmp_path / "list.json"
-    listing.write_text(json.dumps({"cells": [long.config()], "execution": {"compile": "off"}, "retry_failed": False}))
+    Listing([long], {"compile": "off"}).write(listing)
     process = subprocess.Popen([sys.executable, "-m", "sweeps.worker", str(listing), str(store.root)])
     _wait_for((store.folder(long.id) / "progress.json").exists)
     assert statuses([long], store)[0].state is State.RUNNING
