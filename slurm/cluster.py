@@ -39,7 +39,7 @@ class Cluster:
         signal_seconds: how long before its time limit a job is warned; SLURM may warn a minute earlier still.
         requeues: how often a job that ran out of time queues itself again.
         patience_minutes: how long a job waits for cells of its own that somebody else is training, before it ends.
-        array_limit: largest job array, where `scontrol show config` does not tell.
+        array_limit: largest job array; a lower limit of the site's own is found out.
         larger: other resources for larger cells: mappings with `from_parameters` and any of the keys above.
     """
 

@@ -61,7 +61,7 @@ class Job:
             raise
         finally:
             self._stop(1.0)
-        write_atomically(end, json.dumps({"why": "ended while somebody else had it"}))
+        write_atomically(end, json.dumps({"why": "ended when all that was left was somebody else's"}))
 
     def _work(self, submission: Submission) -> None:
         deaths, ended = 0, self._ended(submission)

@@ -14,9 +14,8 @@ from slurm.submission import COMMENT, Place, Submission
 
 ANSWER_SECONDS = 20.0
 
-_ENDED = frozenset(
-    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
-)
+_FAILED = ("BOOT_FAIL", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
+_ENDED = frozenset({*_FAILED, "CANCELLED", "COMPLETED", "PREEMPTED", "REVOKED"})
 """States from which a job does not come back; whatever else SLURM may say, the job is still with it."""
 
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import secrets
+import shlex
 import signal
 import statistics
 import sys
@@ -11,11 +13,9 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import submitit
-from submitit.helpers import DelayedSubmission, clean_env
+from submitit.helpers import clean_env
 
 from results.store import Store
 from slurm import snapshot
@@ -29,7 +29,7 @@ from sweeps.cell import Cell
 from sweeps.claim import Claim
 from sweeps.cost import estimated_seconds, total_parameters
 from sweeps.listing import Listing
-from sweeps.status import OPEN, CellStatus, State
+from sweeps.status import OPEN, State
 
 LOCK_SECONDS = 120.0
 """How long one command waits for another that is submitting to the same runs."""
@@ -77,7 +77,7 @@ def propose(cells: Sequence[Cell], store: Store, name: str, cluster: Cluster, re
         NoAnswerError: if jobs were sent before and the queue cannot be asked: nothing may be sent twice.
     """
     wanted = _with_parents(cells)
-    found = statuses(wanted, store)
+    found = statuses(wanted, store, must_know=True)
     send = OPEN | ({State.FAILED} if retry_failed else set())
     todo = [status.cell for status in found if status.state in send]
     skipped = Counter(status.state for status in found if status.state not in send)
@@ -132,7 +132,6 @@ def measured_speed(store: Store, name: str) -> float | None:
     cells = {cell for submission in sent for array in submission.arrays for pack in array.packs for cell in pack}
     if not cells:
         return None
-    import json
 
     done = store.read(cells).cells.filter(status="done")
     ratios = [
@@ -178,6 +177,8 @@ def send(
     if dry_run:
         for number in range(len(submission.arrays)):
             executor = _slurm_executor(submission, number, ())
+            if len(submission.arrays[number].packs) > 1:
+                executor.parameters["map_count"] = len(submission.arrays[number].packs)  # as submitit does for an array
             text = executor._make_submission_file_text(executor._submitit_command_str, "dry")
             path = submission.folder / f"array-{number}.sh"
             path.write_text(text)
@@ -219,7 +220,7 @@ def _array_limit(cluster: Cluster) -> int:
 
 def _python() -> str:
     """What jobs run in place of `python`; submitit's own entry comes after it as arguments."""
-    return f"{sys.executable} -m slurm.start"
+    return f"{shlex.quote(sys.executable)} -m slurm.start"
 
 
 def _slurm_executor(submission: Submission, number: int, before: Sequence[str]) -> submitit.SlurmExecutor:
@@ -238,22 +239,19 @@ def _slurm_executor(submission: Submission, number: int, before: Sequence[str]) 
         srun_args=["--cpus-per-task", str(cluster.cpus)],
         signal_delay_s=cluster.signal_seconds,
         array_parallelism=cluster.throttle,
-        setup=[*cluster.setup, f"export PYTHONPATH={submission.code} PYTHONSAFEPATH=1"],
+        setup=[*cluster.setup, f"export PYTHONPATH={shlex.quote(str(submission.code))} PYTHONSAFEPATH=1"],
         additional_parameters=options,
         **{key: value for key, value in given.items() if value is not None},
         **({"gpus_per_node": cluster.gpus} if cluster.gpus else {}),
         **({"dependency": "afterany:" + ":".join(after)} if after else {}),
     )
-    if len(array.packs) > 1:
-        executor.parameters["map_count"] = len(array.packs)
     return executor
 
 
 def _send_to_slurm(submission: Submission, number: int, before: Sequence[str]) -> list[str]:
-    ask("scontrol", "ping")
+    ask("sinfo", "-h", "-o", "%P")  # answers in time or not at all; sbatch would wait for long
     config = os.environ.get("SLURM_CONF")
     executor = _slurm_executor(submission, number, before)
-    executor.parameters.pop("map_count", None)  # submitit sets it for an array
     jobs = [Job(str(submission.folder), number, index) for index in range(len(submission.arrays[number].packs))]
     with clean_env():  # submitted from inside a job, what that job was given would be asked for again
         if config is not None:
@@ -279,8 +277,8 @@ def _send_to_this_machine(submission: Submission, number: int, before: Sequence[
 
 
 def _run_in_this_process(submission: Submission, number: int, before: Sequence[str]) -> list[str]:
-    executor = submitit.DebugExecutor(submission.jobs_folder)
-    jobs = [executor.submit(InProcess(str(submission.folder), number, i)) for i in range(len(_packs(submission, number)))]
+    executor, count = submitit.DebugExecutor(submission.jobs_folder), len(submission.arrays[number].packs)
+    jobs = [executor.submit(InProcess(str(submission.folder), number, i)) for i in range(count)]
     for job in jobs:
         job.results()
     return [job.job_id for job in jobs]

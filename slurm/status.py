@@ -4,17 +4,23 @@ import dataclasses
 from collections.abc import Collection
 
 from results.store import Store
-from slurm.queue import Queue, fate, look
+from slurm.queue import NoAnswerError, Queue, fate, look
 from slurm.submission import Place, places, submissions
 from sweeps.cell import Cell
 from sweeps.status import OPEN, CellStatus, State
 from sweeps.status import statuses as from_folders
 
 
-def statuses(cells: Collection[Cell], store: Store) -> list[CellStatus]:
-    """The state of each cell, in order; one that lies in a job is queued, one that a job left behind says why."""
+def statuses(cells: Collection[Cell], store: Store, must_know: bool = False) -> list[CellStatus]:
+    """The state of each cell, in order; one that lies in a job is queued, one that a job left behind says why.
+
+    Raises:
+        NoAnswerError: with `must_know`, if there may be jobs in a queue that cannot be asked.
+    """
     sent = submissions(store)
     queue = look(sent)  # before the folders: what has left the queue has left its traces there
+    if must_know and queue.silent is not None:
+        raise NoAnswerError(queue.silent)
     found = from_folders(cells, store)
     where = places(sent)
     return [_explained(status, where.get(status.cell.id, []), queue) for status in found]

@@ -188,19 +188,30 @@ def run(
 
 
 def status(
-    question: Question, scale: Scale = "quick", overrides: Overrides = None, runs: Runs = None, json: Json = False
+    question: Question,
+    scale: Scale = "quick",
+    overrides: Overrides = None,
+    runs: Runs = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds while anything runs.")] = False,
+    json: Json = False,
 ) -> None:
-    """Show where every cell of a question stands: done, running, interrupted, failed (with the error) or missing."""
-    from experiments.cli.console import console, print_json
-    from experiments.cli.tables import status_rows, status_table
-    from sweeps.status import statuses
+    """Show where every cell of a question stands: done, running, queued, interrupted, failed or missing, and why.
 
-    expanded = expand(question, scale, overrides)
-    found = statuses(expanded.cells.values(), open_store(runs))
+    It reads the runs and asks SLURM where there is one, so it tells the same from anywhere that sees both.
+    """
+    from experiments.cli.console import console, print_json
+    from experiments.cli.live import redrawn
+    from experiments.cli.tables import status_rows, status_table
+    from slurm.status import statuses
+
+    expanded, store = expand(question, scale, overrides), open_store(runs)
+    cells = list(expanded.cells.values())
     if json:
-        print_json(status_rows(expanded, found))
+        print_json(status_rows(expanded, statuses(cells, store)))
+    elif watch:
+        redrawn(lambda: statuses(cells, store), lambda found: status_table(expanded, found))
     else:
-        console.print(status_table(expanded, found))
+        console.print(status_table(expanded, statuses(cells, store)))
 
 
 def tune(
