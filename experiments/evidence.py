@@ -168,10 +168,16 @@ def ceiling(evidence: Evidence, part: str, arm: str, point: str = "{}") -> float
 
 
 def _mixed(evidence: Evidence, part: str, arms: list[str], point: str) -> list[str]:
-    """What is wrong with comparing the arms: rows of different devices, backends or precisions in one contrast."""
+    """What is wrong with comparing the arms: replicates whose arms ran on different devices, backends or precisions.
+
+    Arms are paired on the replicate, so that what a whole replicate shares cancels; a sweep may move to another
+    machine between replicates, but not within one.
+    """
     rows = pl.concat([evidence.cell_rows(part, arm, point) for arm in arms]).filter(pl.col("status") == "done")
-    return [
-        f"rows of several {column}s are mixed ({', '.join(found)})"
-        for column in ("device", "backend", "precision")
-        if len(found := sorted(rows[column].unique())) > 1
-    ]
+    reasons = []
+    for column in ("device", "backend", "precision"):
+        kinds = rows.group_by("replicate").agg(pl.col(column).unique().sort()).filter(pl.col(column).list.len() > 1)
+        if not kinds.is_empty():
+            replicate, found = kinds.sort("replicate").row(0)
+            reasons.append(f"rows of several {column}s are mixed in replicate {replicate} ({', '.join(found)})")
+    return reasons

@@ -115,6 +115,16 @@ def test_rows_of_two_backends_are_not_compared(plan: Plan) -> None:
     assert (found.outcome, "several backends are mixed" in found.sentence) == ("undecided", True)
 
 
+def test_a_sweep_may_move_to_another_machine_between_replicates(plan: Plan) -> None:
+    full = planted(plan, looped_at(0.6, 0.1))
+    moved = full.cells.with_columns(device=pl.when(pl.col("data_seed") < 3).then(pl.lit("old")).otherwise("device"))
+    assert verdict(Evidence(full.members, moved, full.records), "H2").outcome == "supported"
+    one = (pl.col("data_seed") == 5) & (pl.col("loops") > 1)
+    mixed = full.cells.with_columns(device=pl.when(one).then(pl.lit("old")).otherwise("device"))
+    found = verdict(Evidence(full.members, mixed, full.records), "H2")
+    assert (found.outcome, "devices are mixed in replicate 5" in found.sentence) == ("undecided", True)
+
+
 @pytest.mark.parametrize(("ratio", "outcome"), [(1.0, "supported"), (1.5, "refuted"), (1.09, "undecided")])
 def test_storage_is_judged_by_the_ratio(plan: Plan, ratio: float, outcome: str) -> None:
     def bits(member: Member) -> float:
