@@ -6,6 +6,7 @@ warning, a cancelled job): they stop, and what becomes of the job is SLURM's to 
 start finds in the cells' own folders.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -71,7 +72,7 @@ class Job:
             time.sleep(POLL_SECONDS)
             codes = [worker.poll() for worker in self._workers]
             if EXIT_STOPPED in codes:
-                print("SLURM has told the workers to stop; waiting for what it does with this job", flush=True)
+                _say("SLURM has told the workers to stop; waiting for what it does with this job")
                 self._stop(VERDICT_SECONDS)
                 time.sleep(VERDICT_SECONDS)
                 self._workers = [self._start(submission) for _ in range(count)]
@@ -89,7 +90,7 @@ class Job:
     def _after_death(self, code: int, deaths: int) -> None:
         """Pause before a worker is started again, or raise if that has been tried enough."""
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        print(f"a worker died of {how}", flush=True)
+        _say(f"a worker died of {how}")
         if deaths > len(RESTART_SECONDS):
             raise RuntimeError(f"a worker died {deaths} times and no cell ended in between, last of {how}")
         time.sleep(RESTART_SECONDS[deaths - 1])
@@ -124,6 +125,12 @@ class Job:
                 worker.kill()
                 worker.wait()
         self._workers = []
+
+
+def _say(line: str) -> None:
+    """Put a line into the job's log, where there is room for it: a full disk must not end the job."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
 
 
 class InProcess(Job):

@@ -9,19 +9,16 @@ from slurm.submission import Place, places, submissions
 from sweeps.claim import attempts, owner
 
 
-def history(store: Store, beginning: str, lines: int) -> dict[str, Any]:
+def history(store: Store, beginning: str | None, lines: int) -> dict[str, Any]:
     """All of that as plain data: `cell`, `attempts` (oldest first) and `logs` (the last `lines` of each, by name).
 
+    The cell is the one whose id begins so, or the one that was tried last.
+
     Raises:
-        ValueError: if no cell, or more than one, has an id that begins so.
+        ValueError: if there is no such cell, or more than one.
     """
     sent = places(submissions(store))
-    known = {path.name for path in (store.root / "cells").glob("*") if path.is_dir()} | set(sent)
-    found = sorted(cell for cell in known if cell.startswith(beginning))
-    if len(found) != 1:
-        what = f"{len(found)} cells begin so ({', '.join(found[:3])}, ...)" if found else "no cell begins so"
-        raise ValueError(f"cell is {beginning!r}; {what} in {store.root}")
-    (cell,) = found
+    cell = _last_tried(store) if beginning is None else _named(beginning, store, set(sent))
     folder = store.folder(cell)
     running = owner(folder) is not None
     tried = attempts(folder)
@@ -40,6 +37,22 @@ def history(store: Store, beginning: str, lines: int) -> dict[str, Any]:
         ],
         "logs": _tails([folder / "traceback.txt", *_job_logs(tried, sent.get(cell, []))], lines),
     }
+
+
+def _named(beginning: str, store: Store, sent: set[str]) -> str:
+    known = {path.name for path in (store.root / "cells").glob("*") if path.is_dir()} | sent
+    found = sorted(cell for cell in known if cell.startswith(beginning))
+    if len(found) != 1:
+        what = f"{len(found)} cells begin so ({', '.join(found[:3])}, ...)" if found else "no cell begins so"
+        raise ValueError(f"cell is {beginning!r}; {what} in {store.root}")
+    return found[0]
+
+
+def _last_tried(store: Store) -> str:
+    folders = sorted((store.root / "cells").glob("*/claims"), key=lambda claims: claims.stat().st_mtime)
+    if not folders:
+        raise ValueError(f"no cell has been tried in {store.root}")
+    return folders[-1].parent.name
 
 
 def _job_logs(tried: list[dict[str, Any]], sent: list[Place]) -> list[Path]:

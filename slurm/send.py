@@ -176,7 +176,7 @@ def send(
             Listing([cells[cell] for cell in ids], execution).write(submission.list_of(number, index))
     if dry_run:
         for number in range(len(submission.arrays)):
-            executor = _slurm_executor(submission, number, ())
+            executor = _slurm_executor(submission, number, (), _ScriptWriter)
             if len(submission.arrays[number].packs) > 1:
                 executor.parameters["map_count"] = len(submission.arrays[number].packs)  # as submitit does for an array
             text = executor._make_submission_file_text(executor._submitit_command_str, "dry")
@@ -223,10 +223,23 @@ def _python() -> str:
     return f"{shlex.quote(sys.executable)} -m slurm.start"
 
 
-def _slurm_executor(submission: Submission, number: int, before: Sequence[str]) -> submitit.SlurmExecutor:
+class _ScriptWriter(submitit.SlurmExecutor):
+    """Writes scripts also where there is no SLURM."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 2
+
+
+def _slurm_executor(
+    submission: Submission,
+    number: int,
+    before: Sequence[str],
+    kind: type[submitit.SlurmExecutor] = submitit.SlurmExecutor,
+) -> submitit.SlurmExecutor:
     array = submission.arrays[number]
     cluster = array.cluster
-    executor = submitit.SlurmExecutor(submission.jobs_folder, max_num_timeout=cluster.requeues, python=_python())
+    executor = kind(submission.jobs_folder, max_num_timeout=cluster.requeues, python=_python())
     given = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint")}
     options = {"requeue": True, **cluster.options}
     after = sorted({job.partition("_")[0] for job in before})

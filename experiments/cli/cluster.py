@@ -98,7 +98,10 @@ def cancel(question: Question, scale: Scale = "quick", overrides: Overrides = No
 
 
 def logs(
-    cell: Annotated[str, typer.Argument(help="Id of a cell, or how it begins; see `looplm status`.")],
+    cell: Annotated[
+        str | None,
+        typer.Argument(help="Id of a cell, or how it begins; by default the one tried last.", show_default=False),
+    ] = None,
     runs: Runs = None,
     lines: Annotated[int, typer.Option(min=1, help="Lines of each log, from its end.")] = 30,
     as_json: Json = False,
