@@ -68,7 +68,7 @@ JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 PreemptExemptTime=0
-SlurmctldParameters={parameters}
+{warning}
 SlurmdParameters=config_overrides
 GresTypes=gpu
 {nodes}
@@ -105,7 +105,7 @@ def up() -> None:
         shutil.rmtree(FOLDER / name, ignore_errors=True)
     for name in ("state", "log", "munge", *(f"spool/{node}" for node in NODES)):
         (FOLDER / name).mkdir(parents=True, exist_ok=True)
-    _configure("preempt_send_user_signal")
+    _configure(warn_before_preemption=True)
     _start_munge()
     subprocess.run(["slurmctld", "-c"], check=True)
     for node in NODES:
@@ -139,6 +139,11 @@ def start_node(node: str) -> None:
     subprocess.run(["slurmd", "-c", "-N", node], check=True)
 
 
+def node_runs(node: str) -> bool:
+    """Whether the daemon of a node runs."""
+    return _alive(FOLDER / f"slurmd-{node}.pid")
+
+
 def kill_node(node: str) -> None:
     """Kill the daemon of one node with SIGKILL; what runs on the node lives on, as on a host that has lost touch."""
     os.kill(int((FOLDER / f"slurmd-{node}.pid").read_text()), signal.SIGKILL)
@@ -146,11 +151,11 @@ def kill_node(node: str) -> None:
 
 def warn_before_preemption(warn: bool) -> None:
     """Whether a preempted job gets the signal that it asked for (`preempt_send_user_signal`), as some sites have it."""
-    _configure("preempt_send_user_signal" if warn else "")
+    _configure(warn)
     _ask("scontrol", "reconfigure")
 
 
-def _configure(parameters: str) -> None:
+def _configure(warn_before_preemption: bool) -> None:
     host = socket.gethostname().partition(".")[0]
     nodes = "\n".join(
         f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={_PORT + 1 + index} CPUs=4 RealMemory=4000 "
@@ -163,21 +168,23 @@ def _configure(parameters: str) -> None:
         folder=FOLDER,
         array_limit=ARRAY_LIMIT,
         first_job=int(time.time()) % 4_000_000 * 10 + 1,
-        parameters=parameters,
+        warning="SlurmctldParameters=preempt_send_user_signal" if warn_before_preemption else "",
         nodes=nodes,
     )
-    (FOLDER / "slurm.conf").write_text(text)
+    draft = FOLDER / "slurm.conf.draft"
+    draft.write_text(text)
+    draft.replace(FOLDER / "slurm.conf")
     # A pretended GPU needs a device file of its own name; a link to /dev/null is one.
-    for index in range(2):
-        link = FOLDER / f"gpu{index}"
-        link.unlink(missing_ok=True)
-        link.symlink_to("/dev/null")
+    for link in (FOLDER / "gpu0", FOLDER / "gpu1"):
+        if not link.is_symlink():
+            link.symlink_to("/dev/null")
     (FOLDER / "gres.conf").write_text(f"NodeName={NODES[0][:-1]}[1-2] Name=gpu File={FOLDER}/gpu[0-1]\n")
     # Through /etc every process finds the cluster, also one whose environment was cleaned of SLURM_CONF.
     _ETC.mkdir(exist_ok=True)
     for name in ("slurm.conf", "gres.conf"):
-        (_ETC / name).unlink(missing_ok=True)
-        (_ETC / name).symlink_to(FOLDER / name)
+        if not _ours(_ETC / name):
+            (_ETC / name).unlink(missing_ok=True)
+            (_ETC / name).symlink_to(FOLDER / name)
 
 
 def _start_munge() -> None:

@@ -1,4 +1,4 @@
-"""Cells that last a few seconds, what they give when nothing disturbs them, and one real SLURM for the whole session."""
+"""Cells of a few seconds, what they give when nothing disturbs them, and one real SLURM for the whole session."""
 
 import os
 import signal
@@ -51,8 +51,10 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
 class Scenario:
     """The two cells in a store of their own, sent to a cluster."""
 
-    def __init__(self, root: Path, cluster: Cluster, quiet: Store, cells: list[Cell] = CELLS) -> None:
-        self.store, self.cluster, self.cells, self._quiet = Store(root), cluster, cells, quiet
+    wait_for = staticmethod(wait_for)
+
+    def __init__(self, root: Path, cluster: Cluster, quiet: Store) -> None:
+        self.store, self.cluster, self.cells, self._quiet = Store(root), cluster, CELLS, quiet
 
     def submit(self) -> Submission:
         """Send what is missing, as the command does."""
@@ -116,12 +118,12 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-@pytest.fixture
-def scenario(tmp_path: Path, quiet: Store) -> Callable[..., Scenario]:
+@pytest.fixture(scope="session")
+def scenario(tmp_path_factory: pytest.TempPathFactory, quiet: Store) -> Callable[..., Scenario]:
     """Makes a scenario on a cluster, in a folder of its own or in one that is given."""
 
-    def make(cluster: Cluster, root: Path | None = None, cells: list[Cell] = CELLS) -> Scenario:
-        return Scenario(root or tmp_path / "runs", cluster, quiet, cells)
+    def make(cluster: Cluster, root: Path | None = None) -> Scenario:
+        return Scenario(root or tmp_path_factory.mktemp("scenario"), cluster, quiet)
 
     return make
 
@@ -150,12 +152,6 @@ def dev() -> Iterator[Cluster]:
         pytest.skip(reason)
     was_up = devcluster.is_up()
     devcluster.up()
-    yield load("devcluster")
+    yield replace(load("devcluster"), throttle=1)  # one job with both cells
     if not was_up:
         devcluster.down()
-
-
-@pytest.fixture
-def dev_node(dev: Cluster) -> Callable[..., Cluster]:
-    """The cluster, for jobs of one node."""
-    return lambda node, **changes: replace(dev, options={"nodelist": node}, **changes)
