@@ -229,18 +229,32 @@ def tune(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one per core.", show_default=False)
     ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Run the trials on a cluster, as looplm submit does.", show_default=False)
+    ] = None,
 ) -> None:
-    """Tune every arm of a part with equal trials, in a world of its own, and write the choices to tuning.yaml."""
+    """Tune every arm of a part with equal trials, in a world of its own, and write the choices to tuning.yaml.
+
+    Trials lie in a study beside the runs; interrupted, the same command carries on. On a cluster a trial whose job was
+    lost is sent again and counts once.
+    """
     from experiments.cli.console import console
     from experiments.cli.tables import tuned_table
     from experiments.questions import ROOT, grid
+    from slurm.cluster import load
+    from slurm.run import run_on_cluster
     from sweeps.local import run_local
     from sweeps.tune import tune_part, write_choices
 
-    store = open_store(runs)
+    if cluster is not None and workers is not None:
+        raise ValueError(f"--workers is {workers}; with --cluster it must be left out: the cluster's file says it")
+    store, chosen = open_store(runs), None if cluster is None else load(cluster)
 
     def finish(cells: "Sequence[Cell]") -> None:
-        run_local(cells, store, {"device": "cpu", "compile": "auto"}, workers, notify=say)
+        if cluster is None or chosen is None:
+            run_local(cells, store, {"device": "cpu", "compile": "auto"}, workers, notify=say)
+        else:
+            run_on_cluster(cells, store, cluster, chosen, f"tune {question} {scale}", say)
 
     tuned = tune_part(grid(question), scale, part, store, finish, arm or (), trials)
     console.print(tuned_table(tuned))

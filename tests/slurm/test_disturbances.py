@@ -21,6 +21,7 @@ from slurm import devcluster
 from slurm.cancel import cancel
 from slurm.cluster import Cluster
 from slurm.queue import ask
+from slurm.run import run_on_cluster
 from slurm.submission import Submission
 from sweeps.status import State
 
@@ -75,6 +76,17 @@ def cancelled(scene: Scenario) -> None:
     assert scene.attempts() == [True, True]
 
 
+def left_behind(scene: Scenario) -> None:
+    """Jobs are lost while somebody waits for the rows, as tuning does: they are sent again."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(run_on_cluster, scene.cells, scene.store, "devcluster", scene.cluster, "test")
+        scene.running()
+        cancel({cell.id for cell in scene.cells}, scene.store)
+        assert [status.state for status in waiting.result()] == [State.DONE, State.DONE]
+    scene.finish()
+    assert scene.attempts() == [True, True]
+
+
 def worker_killed(scene: Scenario) -> None:
     """As by the kernel, for memory."""
     _, job = started(scene)
@@ -108,7 +120,7 @@ def preempted_twice(scene: Scenario, other: Scenario) -> None:
     preempted(other, warned=False)
 
 
-PLAYS = ["out_of_time", "preempted_twice", "cancelled", "worker_killed", "full_disk"]
+PLAYS = ["out_of_time", "preempted_twice", "cancelled", "left_behind", "worker_killed", "full_disk"]
 
 
 @pytest.fixture(scope="module")
