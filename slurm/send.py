@@ -13,6 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import submitit
 from submitit.helpers import clean_env
@@ -285,16 +286,16 @@ def _send_to_this_machine(submission: Submission, number: int, before: Sequence[
         setup=list(cluster.setup),
     )
     jobs = [Job(str(submission.folder), number, index) for index in range(len(submission.arrays[number].packs))]
-    with _environment(PYTHONPATH=str(submission.code), PYTHONSAFEPATH="1"), _surviving_the_terminal():
+    variables = {"PYTHONPATH": str(submission.code), "PYTHONSAFEPATH": "1"}
+    with _environment(**variables), _apart_from_the_terminal(submission.folder / "local.log"):
         return [executor.submit(job).job_id for job in jobs]
 
 
 def _run_in_this_process(submission: Submission, number: int, before: Sequence[str]) -> list[str]:
-    executor, count = submitit.DebugExecutor(submission.jobs_folder), len(submission.arrays[number].packs)
-    jobs = [executor.submit(InProcess(str(submission.folder), number, i)) for i in range(count)]
-    for job in jobs:
-        job.results()
-    return [job.job_id for job in jobs]
+    jobs = range(len(submission.arrays[number].packs))
+    for index in jobs:
+        InProcess(str(submission.folder), number, index)()
+    return [f"debug-{number}-{index}" for index in jobs]
 
 
 _SENDERS: dict[str, Callable[[Submission, int, Sequence[str]], list[str]]] = {
@@ -319,12 +320,20 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _surviving_the_terminal() -> Iterator[None]:
-    """Processes started here are not ended by the closing of the terminal."""
+def _apart_from_the_terminal(log: Path) -> Iterator[None]:
+    """Processes started here write to a log, and outlive the terminal and whoever reads our output."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    sys.stdout.flush()
+    kept = [os.dup(stream) for stream in (0, 1, 2)]
     try:
+        with open(os.devnull) as nothing, log.open("a") as file:
+            for source, stream in ((nothing, 0), (file, 1), (file, 2)):
+                os.dup2(source.fileno(), stream)
         yield
     finally:
+        for copy, stream in zip(kept, (0, 1, 2), strict=True):
+            os.dup2(copy, stream)
+            os.close(copy)
         signal.signal(signal.SIGHUP, before)
 
 

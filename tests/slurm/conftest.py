@@ -32,7 +32,7 @@ WAIT_SECONDS = 240.0
 
 def _cell(seed: int) -> Cell:
     sizes = ["task.entities=12", "task.relations=3", "model.hidden_size=16", "budget.batch_size=64"]
-    return Cell.compose([*sizes, "budget.steps=2000", f"seeds.init_seed={seed}"])
+    return Cell.compose([*sizes, "budget.steps=1200", f"seeds.init_seed={seed}"])
 
 
 CELLS = [_cell(0), _cell(1)]
@@ -126,6 +126,11 @@ def scenario(tmp_path_factory: pytest.TempPathFactory, quiet: Store) -> Callable
         return Scenario(root or tmp_path_factory.mktemp("scenario"), cluster, quiet)
 
     return make
+
+
+@pytest.fixture(name="wait_for", scope="session")
+def _wait_for() -> Callable[..., Any]:
+    return wait_for
 
 
 @pytest.fixture
