@@ -2,23 +2,44 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 import polars as pl
 
 from experiments.questions import grid
 from results.capacity import Reading, read_as
-from results.collection import read_collection, write_collection
+from results.collection import Problem, read_collection, write_collection
 from results.schema import MEMBERS
-from results.statistics import Contrast, Interval, Values, counted, mean_interval
-from results.store import Problem, Store
+from results.statistics import Contrast, Interval, counted, mean_interval
+from results.store import Store
 from results.verdict import Verdict, rule_from
+from results.versions import newest_evaluations
+from sweeps.cell import Cell
 from sweeps.grid import Plan
 
 MIXTURE = 0
 """`loop` of the reading through the gate's mixture."""
+
+
+class Where(TypedDict, total=False):
+    """Which of the readings of a metric on a split.
+
+    Attributes:
+        loop: the loop, or `MIXTURE`; by default the last. A model with one exit has one reading, whatever mixture.
+        difficulty: the task's own measure; by default all together.
+        step: optimiser steps that the weights had seen; by default the last at which they were measured.
+    """
+
+    loop: int
+    difficulty: int
+    step: int
+
+
+Level = Literal["loop", "difficulty", "step"]
+"""What a metric may be followed along within one cell."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +55,26 @@ class Evidence:
     def of_store(cls, plan: Plan, store: Store) -> "Evidence":
         """The rows that a store holds for a plan."""
         rows = store.read(plan.cells)
-        return cls(members(plan), rows.cells, rows.records, rows.problems)
+        return of_one_version(cls(members(plan), rows.cells, rows.records, rows.problems), store.root)
 
     @classmethod
-    def of_folder(cls, folder: Path) -> "Evidence":
-        """A collection written by `save`."""
+    def of_folder(cls, folder: Path, question: str | None = None) -> "Evidence":
+        """A collection written by `save`; of several questions, the rows of the one that is named.
+
+        Raises:
+            ValueError: if the collection holds nothing of that question, or mixes scales.
+        """
         found = read_collection(folder)
-        return cls(found.members, found.cells, found.records)
+        members, cells, records = found.members, found.cells, found.records
+        if question is not None:
+            members = members.filter(pl.col("question") == question)
+            if members.is_empty():
+                held = ", ".join(sorted(found.members["question"].unique())) or "no question"
+                raise ValueError(f"collection {folder} has no rows of question {question!r}; it holds {held}")
+            cells, records = (frame.join(members, on="cell", how="semi") for frame in (cells, records))
+        if len(scales := sorted(members["scale"].unique())) > 1:
+            raise ValueError(f"collection {folder} mixes the scales {', '.join(scales)}; it must hold one")
+        return of_one_version(cls(members, cells, records, found.problems), folder)
 
     def save(self, folder: Path) -> None:
         """Write everything to a folder that can be committed, and reported from again."""
@@ -63,36 +97,103 @@ class Evidence:
         return chosen.join(self.cells, on="cell", how="inner").sort("replicate")
 
     def values(
-        self, part: str, arm: str, split: str, metric: str, point: str = "{}", mixture: bool = False
+        self, part: str, arm: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
     ) -> dict[int, float | None]:
-        """A metric by replicate, at the last loop or through the gate's mixture.
+        """A metric by replicate.
 
-        A replicate that has not ended is absent; one that failed, or to which the metric does not apply, is None.
+        A replicate that has not ended, or on which this was not measured, is absent; one that failed, or where no
+        example met the metric's condition, is None. What was measured on no cell at all is absent throughout.
         """
-        ended = self.cell_rows(part, arm, point).select("replicate", "cell", "exits")
-        loop = pl.lit(MIXTURE) if mixture else pl.col("exits")
-        found = self.records.filter(
-            pl.col("split") == split, pl.col("metric") == metric, pl.col("difficulty").is_null()
-        )
-        joined = ended.join(found, on="cell", how="left").filter(
-            pl.col("loop").is_null() | (pl.col("loop") == pl.when(pl.col("exits") == 1).then(1).otherwise(loop))
-        )
-        values: dict[int, float | None] = dict.fromkeys(ended["replicate"].to_list())
-        values.update(joined.select("replicate", "value").iter_rows())
+        if (split, metric) not in self._measured:
+            return {}
+        found = self._readings(part, arm, split, metric, point, where)
+        return self._failed(part, arm, point) | dict(found.select("replicate", "value").iter_rows())
+
+    def values_over(
+        self, level: Level, part: str, arm: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
+    ) -> dict[int, dict[int, float | None]]:
+        """The `values` of a metric at each loop, difficulty or step at which an arm was measured, in their order."""
+        found = self._readings(part, arm, split, metric, point, where, level)
+        failed = self._failed(part, arm, point)
+        values: dict[int, dict[int, float | None]] = {}
+        for at, replicate, value in found.sort(level).select(level, "replicate", "value").iter_rows():
+            values.setdefault(at, dict(failed))[replicate] = value
         return values
 
+    @cached_property
+    def _measured(self) -> dict[tuple[str, str], pl.DataFrame]:
+        """The records by split and metric, so that reading one does not look through all."""
+        found = self.records.partition_by("split", "metric", as_dict=True)
+        return {(str(split), str(metric)): frame for (split, metric), frame in found.items()}
+
+    def _readings(
+        self, part: str, arm: str, split: str, metric: str, point: str, where: Where, over: Level | None = None
+    ) -> pl.DataFrame:
+        """The records of a metric in the done cells of an arm, with their `replicate`: those of one place, or of every
+        one along the level that is named."""
+        done = self.cell_rows(part, arm, point).filter(pl.col("status") == "done").select("replicate", "cell", "exits")
+        found = done.join(self._measured.get((split, metric), self.records.clear()), on="cell")
+        loop, step = where.get("loop"), where.get("step")
+        wanted = pl.col("exits") if loop is None else pl.lit(loop, pl.Int64)
+        if loop == MIXTURE:
+            wanted = pl.when(pl.col("exits") == 1).then(1).otherwise(MIXTURE)
+        here: dict[Level, pl.Expr] = {
+            "loop": pl.col("loop").is_null() | (pl.col("loop") == wanted),
+            "difficulty": pl.col("difficulty").eq_missing(pl.lit(where.get("difficulty"), pl.Int64)),
+            "step": pl.col("step") == (pl.col("step").max().over("cell") if step is None else step),
+        }
+        if over is not None:
+            here[over] = pl.col(over).is_not_null() & ((pl.col(over) != MIXTURE) if over == "loop" else True)
+        return found.filter(*here.values())
+
+    def _failed(self, part: str, arm: str, point: str) -> dict[int, float | None]:
+        """The replicates of an arm that failed, without a value."""
+        ended = self.cell_rows(part, arm, point)
+        return dict.fromkeys(ended.filter(pl.col("status") == "failed")["replicate"].to_list())
+
     def interval(
-        self, part: str, arm: str, split: str, metric: str, point: str = "{}", mixture: bool = False
+        self, part: str, arm: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
     ) -> Interval | None:
         """Mean over replicates with its t-interval; a failed replicate counts as 0. None where nothing has ended."""
-        values = self.values(part, arm, split, metric, point, mixture)
+        values = self.values(part, arm, split, metric, point, **where)
         return mean_interval(counted(values, values, worst=0.0)) if values else None
 
-    def contrast(self, part: str, arm: str, partner: str, split: str, metric: str, point: str = "{}") -> Contrast:
-        """An arm against a partner, over the replicates that have ended in both."""
-        ours: Values = self.values(part, arm, split, metric, point)
-        theirs: Values = self.values(part, partner, split, metric, point)
-        return Contrast(partner, ours, theirs, tuple(sorted(set(ours) & set(theirs))))
+
+def of_one_version(evidence: Evidence, source: Path) -> Evidence:
+    """The evidence without what must not be averaged with the rest: rows of older versions, each listed as a problem.
+
+    Within a part, cells of an older task version, or whose id is not the one that this code gives them (it was made by
+    other numerics) beside cells whose id is; and records of an older version of an evaluation beside a newer one.
+    """
+    cells = evidence.cells
+    task = pl.col("task").str.split("@").list
+    ours = [_is_ours(cell, config) for cell, config in cells.select("cell", "config").iter_rows()]
+    kinds = (
+        cells.select("cell", "task", name=task.first(), version=task.last().cast(pl.Int64))
+        .with_columns(pl.Series("ours", ours, dtype=pl.Boolean))
+        .join(evidence.members.select("cell", "part").unique(), on="cell")
+        .with_columns(newest=pl.col("version").max().over("part", "name"), mixed=pl.col("ours").any().over("part"))
+    )
+    problems: dict[str, str] = {}
+    for cell, name, newest in (
+        kinds.filter(pl.col("version") < pl.col("newest")).select("cell", "task", "newest").rows()
+    ):
+        problems[cell] = f"{name} stands beside version {newest} of the task"
+    for cell in kinds.filter("mixed", ~pl.col("ours"))["cell"]:
+        problems.setdefault(cell, "made with other numerics than the cells beside it")
+    lost = pl.col("cell").is_in(list(problems))
+    records, stale = newest_evaluations(evidence.records.filter(~lost))
+    listed = [Problem(source, reason, cell) for cell, reason in problems.items()]
+    listed += [Problem(source, f"{old} stands beside {new}", cell, old) for cell, old, new in stale]
+    return replace(evidence, cells=cells.filter(~lost), records=records, problems=(*evidence.problems, *listed))
+
+
+def _is_ours(cell: str, config: str) -> bool:
+    """Whether this code gives a configuration that id: the same task versions and numerics made it."""
+    try:
+        return Cell.from_config(json.loads(config)).id == cell
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def members(plan: Plan) -> pl.DataFrame:
@@ -114,20 +215,27 @@ def members(plan: Plan) -> pl.DataFrame:
 def judge(hypothesis: Mapping[str, Any], evidence: Evidence) -> Verdict:
     """Apply a hypothesis of a grid file to the evidence: its rule, over its partners, where it is admissible.
 
-    `requires` names a reading that every arm must reach for the comparison to mean what the hypothesis says.
+    `reading` says what is read: split and metric, and loop or difficulty where they are not the last and all. It is
+    compared with the same reading of each of the `partners`, or with other readings of the arm itself: `against` names
+    each and says what differs. `requires` names a reading that every arm must reach for the comparison to mean what
+    the hypothesis says.
     """
     part, arm, point = hypothesis["part"], hypothesis["arm"], json.dumps(hypothesis.get("point", {}), sort_keys=True)
+    reading, partners = hypothesis["reading"], hypothesis.get("partners", [])
+    sides = {partner: (partner, reading) for partner in partners}
+    sides |= {label: (arm, reading | change) for label, change in hypothesis.get("against", {}).items()}
+    ours = evidence.values(part, arm, point=point, **reading)
+    contrasts = []
+    for label, (other, what) in sides.items():
+        theirs = evidence.values(part, other, point=point, **what)
+        if both := tuple(sorted(set(ours) & set(theirs))):
+            contrasts.append(Contrast(label, ours, theirs, both))
     present = evidence.arms(part)
-    split, metric = hypothesis["reading"]["split"], hypothesis["reading"]["metric"]
-    contrasts = [
-        evidence.contrast(part, arm, partner, split, metric, point)
-        for partner in hypothesis["partners"]
-        if partner in present
+    arms = [
+        each for each in (arm, *partners) if each in present and not evidence.cell_rows(part, each, point).is_empty()
     ]
-    contrasts = [contrast for contrast in contrasts if contrast.replicates]
-    arms = [each for each in (arm, *hypothesis["partners"]) if not evidence.cell_rows(part, each, point).is_empty()]
     reasons = _mixed(evidence, part, arms, point) if arms else []
-    if missing := [each for each in (arm, *hypothesis["partners"]) if each not in arms]:
+    if missing := [each for each in (arm, *partners) if each not in arms]:
         reasons.append(f"no rows of {', '.join(missing)}")
     for need in hypothesis.get("requires", []):
         below = [

@@ -24,10 +24,15 @@ def grid(question: str) -> Grid:
 
 
 def figure(question: str) -> ModuleType:
-    """The question's `figure` module: `report(table) -> Report` and `draw(report)`."""
+    """The question's `figure` module: `tables(evidence)`, its sheets, and `panels(evidence)`, those of its figure."""
     return importlib.import_module(f"experiments.{question}.figure")
 
 
 def runs_root() -> Path:
     """Where runs live: `$LOOPLM_RUNS`, or `runs/` in this checkout."""
     return Path(os.environ.get("LOOPLM_RUNS") or ROOT.parent / "runs")
+
+
+def references() -> list[Path]:
+    """The folders of `results/reference`, each with the rows of a question that were measured here."""
+    return sorted(path for path in (ROOT.parent / "results" / "reference").iterdir() if path.is_dir())

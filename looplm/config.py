@@ -201,13 +201,16 @@ class BudgetConfig:
 
     Attributes:
         steps: optimiser steps.
-        batch_size: examples a step.
+        batch_size: how many of `batch_unit` a step takes.
+        batch_unit: `examples`, or `windows`: packed rows, each holding as many examples as it surely can, which is as
+            many of the longest as fit into `context`.
         context: positions a row; by default what the task's longest example needs.
         layout: `pad` gives each example a row of its own, `pack` fills rows with whole examples.
     """
 
     steps: int = 1000
     batch_size: int = 512
+    batch_unit: Literal["examples", "windows"] = "examples"
     context: int | None = None
     layout: Literal["pad", "pack"] = "pad"
 
@@ -217,3 +220,10 @@ class BudgetConfig:
         if self.context is not None:
             _require(self.context >= 1, "budget.context", self.context, "at least 1")
         _require(self.layout in ("pad", "pack"), "budget.layout", self.layout, "pad | pack")
+        units = ("examples", "windows") if self.layout == "pack" else ("examples",)
+        _require(
+            self.batch_unit in units,
+            "budget.batch_unit",
+            self.batch_unit,
+            f"{' | '.join(units)} in layout {self.layout}",
+        )

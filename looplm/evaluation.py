@@ -1,10 +1,11 @@
 """Scores of a trained model: nats, answers and exits, per exit, document and span. No means, no metrics here.
 
-Shapes in names: R = exit, N = document, P = span, M = scored position, V = vocabulary.
+Shapes in names: R = exit, N = document, P = span, M = scored position, D = hidden, V = vocabulary.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +41,42 @@ class Scores:
     exit_RN: npt.NDArray[np.float64]
 
 
+class Scored(NamedTuple):
+    """What a model offers at the scored positions of one batch, in the order of rows and positions.
+
+    Attributes:
+        document_M: the document of each.
+        span_M: its span.
+        targets_M: the token that follows.
+        states_RMD: normed states of every exit.
+    """
+
+    document_M: npt.NDArray[np.int32]
+    span_M: npt.NDArray[np.int8]
+    targets_M: Tensor
+    states_RMD: Tensor
+
+
 @torch.no_grad()
-def score(model: LoopLM, batches: Iterable[Batch], spans: int) -> Scores:
+def scored_states(model: LoopLM, batch: Batch, loops: int | None = None) -> Scored:
+    """Run a model over a batch, `loops` times or as often as it is made for, and keep what is scored."""
+    span_BS, device = batch.scored_BS.reshape(-1), model.head_VD.device
+    positions_M = np.flatnonzero(span_BS >= 0)
+    apart_BS = documents_of(batch)
+    states = model.exit_states(
+        torch.from_numpy(batch.tokens_BS).to(device), None if apart_BS is None else apart_BS.to(device), loops
+    )
+    index_M = torch.from_numpy(positions_M).to(device)
+    return Scored(
+        batch.documents_BS.reshape(-1)[positions_M],
+        span_BS[positions_M],
+        torch.from_numpy(batch.targets_BS.reshape(-1)[positions_M]).to(device),
+        torch.stack([state_BSD.flatten(0, 1).index_select(0, index_M) for state_BSD in states]),
+    )
+
+
+@torch.no_grad()
+def score(model: LoopLM, batches: Iterable[Batch], spans: int, loops: int | None = None) -> Scores:
     """Score every document of `batches` at the positions that `Batch.scored_BS` names.
 
     Log-probabilities are float32, whatever the precision of training; sums are float64. The model is left in
@@ -51,12 +86,14 @@ def score(model: LoopLM, batches: Iterable[Batch], spans: int) -> Scores:
         model: on any device.
         batches: each made from examples of its own, so that its documents count from 0.
         spans: P, one more than the largest span in `Batch.scored_BS`.
+        loops: R, times the stack runs; by default as often as the model is made for. The gate's mixture is over all of
+            them, so that one that always goes on leaves at the last.
 
     Raises:
         ValueError: if there is no batch, a span is not below `spans`, or a document has no scored position.
     """
     model.eval()
-    pieces = [_score_batch(model, batch, spans) for batch in batches]
+    pieces = [_score_batch(model, batch, spans, loops) for batch in batches]
     if not pieces:
         raise ValueError("batches is empty; it must hold at least one batch")
     return Scores(
@@ -68,11 +105,8 @@ def score(model: LoopLM, batches: Iterable[Batch], spans: int) -> Scores:
     )
 
 
-def _score_batch(model: LoopLM, batch: Batch, spans: int) -> Scores:
-    span_BS = batch.scored_BS.reshape(-1)
-    positions_M = np.flatnonzero(span_BS >= 0)
-    document_M = batch.documents_BS.reshape(-1)[positions_M]
-    span_M = span_BS[positions_M]
+def _score_batch(model: LoopLM, batch: Batch, spans: int, loops: int | None) -> Scores:
+    document_M, span_M, targets_M, states_RMD = scored_states(model, batch, loops)
     documents = int(batch.documents_BS.max()) + 1
     scored_N = np.bincount(document_M, minlength=documents)
     if not scored_N.all():
@@ -80,14 +114,6 @@ def _score_batch(model: LoopLM, batch: Batch, spans: int) -> Scores:
     if span_M.max() >= spans:
         raise ValueError(f"scored_BS names span {span_M.max()}; with spans = {spans} it must be below that")
 
-    device = model.head_VD.device
-    apart_BS = documents_of(batch)
-    states = model.exit_states(
-        torch.from_numpy(batch.tokens_BS).to(device), None if apart_BS is None else apart_BS.to(device)
-    )
-    index_M = torch.from_numpy(positions_M).to(device)
-    targets_M = torch.from_numpy(batch.targets_BS.reshape(-1)[positions_M]).to(device)
-    states_RMD = torch.stack([state_BSD.flatten(0, 1).index_select(0, index_M) for state_BSD in states])
     log_p_RM = exit_log_probabilities(model.exit_logits(states_RMD))
     nats_TM, correct_TM = _score_positions(states_RMD, model.head_VD, targets_M, log_p_RM)
 

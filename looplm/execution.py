@@ -32,6 +32,8 @@ class Execution:
 
     Attributes:
         device: `cpu` or `cuda`.
+        devices: how many of them, on this machine; each trains on its share of every batch, as one would on all of it.
+            On `cpu` they are processes.
         compile: whether blocks go through torch.compile. `auto` does so where a C++ compiler is found and the training
             is long enough; `on` insists.
         attention: what keeps packed documents apart (see `looplm.attention`); `auto` takes the first of flash, varlen
@@ -45,6 +47,7 @@ class Execution:
     """
 
     device: DeviceName = "cpu"
+    devices: int = 1
     compile: CompileMode = "auto"
     attention: AttentionMode = "auto"
     checkpoint_every_seconds: float = 60.0
@@ -57,6 +60,8 @@ class Execution:
         for field, names in ((field, get_args(kind)) for field, kind in choices.items()):
             if getattr(self, field) not in names:
                 raise ValueError(f"execution.{field} is {getattr(self, field)!r}; it must be {' | '.join(names)}")
+        if self.devices < 1:
+            raise ValueError(f"execution.devices is {self.devices}; it must be at least 1")
         if self.checkpoint_every_seconds < 0:
             raise ValueError(
                 f"execution.checkpoint_every_seconds is {self.checkpoint_every_seconds}; it must be at least 0"
@@ -65,9 +70,14 @@ class Execution:
             raise ValueError(f"execution.chunk_steps is {self.chunk_steps}; it must be at least 1")
 
     def torch_device(self) -> torch.device:
-        """The device, if this machine has it; else a `ValueError`."""
+        """The device, the first if there are several, if this machine has them; else a `ValueError`."""
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("execution.device is 'cuda'; torch finds no CUDA device here, so it must be 'cpu'")
+        if self.device == "cuda" and self.devices > torch.cuda.device_count():
+            raise ValueError(
+                f"execution.devices is {self.devices}; torch finds {torch.cuda.device_count()} CUDA devices here, and "
+                "it must be at most that"
+            )
         return torch.device(self.device)
 
     def attention_kernel(self, precision: Precision) -> AttentionName:

@@ -12,13 +12,16 @@ from looplm.config import ObjectiveConfig, OptimizerConfig
 from looplm.loss import loop_cross_entropy
 from looplm.model import LoopLM
 from looplm.objective import exit_terms
+from looplm.stability import LossWatch, Probe, Reading, is_sampled
 from looplm.stage_two import gate_loss
 from looplm.steps import Chunk, Step
 
 
-def training_loss(model: LoopLM, objective: ObjectiveConfig, step: Step) -> Tensor:
+def training_loss(model: LoopLM, objective: ObjectiveConfig, step: Step, probe: Probe | None = None) -> Tensor:
     """The objective on one step's data: mean over the trained positions, by their weights, in nats."""
     states = model.exit_states(step.tokens_BS, step.documents_BS)
+    if probe is not None:
+        probe.look(states, step.positions_N)
     paid = states if objective.pays_every_exit else states[-1:]
     states_RND = torch.stack([state_BSD.flatten(0, 1).index_select(0, step.positions_N) for state_BSD in paid])
     if objective.freezes_model:
@@ -35,8 +38,9 @@ class LoopTraining(pl.LightningModule):
     What the objective does not train is left without gradients, so that the optimiser passes it over. `provenance` is
     written into every checkpoint as it is.
 
-    Raises (from `training_step`):
-        FloatingPointError: naming the first step whose loss or gradient norm is not finite.
+    Raises (from `training_step`, and before a checkpoint is written):
+        FloatingPointError: naming the step at which the training diverged (see `LossWatch`), or the parameter that is
+            no longer finite, so that a checkpoint never holds such weights.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class LoopTraining(pl.LightningModule):
         self.tokens = 0
         self.seconds = 0.0
         self.chunk_loss = float("nan")
+        self.watch = LossWatch(model.vocab_size)
+        self.stability: list[Reading] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW. Embedding, head and the blocks' matrices decay; norms and the gate do not."""
@@ -79,37 +85,53 @@ class LoopTraining(pl.LightningModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         parameters = list(self.model.parameters())
-        first = self.global_step
-        health = []
+        first, devices = self.global_step, self.trainer.world_size
+        losses, norms, probes = [], [], {}
         for number, step in enumerate(chunk.steps):
             for group in optimizer.param_groups:
                 group["lr"] = self.optimizer.lr_at(first + number, self.steps)
-            loss = training_loss(self.model, self.objective.at(first + number, self.steps), step)
-            self.manual_backward(loss)
+            if is_sampled(first + number, self.steps):
+                probes[number] = Probe(self.model, self.objective, devices)
+            objective = self.objective.at(first + number, self.steps)
+            loss = training_loss(self.model, objective, step, probes.get(number))
+            self.manual_backward(loss * devices if devices > 1 else loss)  # DDP takes the mean of what is to be summed
             norm = nn.utils.clip_grad_norm_(parameters, self.optimizer.clip)
             optimizer.step()
             optimizer.zero_grad()
-            health.append(torch.stack([loss.detach(), norm]))
-        health_S2 = torch.stack(health)
-        healthy_S = health_S2.isfinite().all(1).tolist()
-        if not all(healthy_S):
-            bad = healthy_S.index(False)
-            loss_value, norm_value = health_S2[bad].tolist()
-            raise FloatingPointError(
-                f"training diverged at step {first + bad}: loss {loss_value}, gradient norm {norm_value}"
-            )
-        self.chunk_loss = health_S2[:, 0].mean().item()
+            losses.append(loss.detach())
+            norms.append(norm)
+        losses_S = self._sum(torch.stack(losses))
+        health_S2 = torch.stack([losses_S, torch.stack(norms)], dim=1)
+        for number, (loss_value, norm_value) in enumerate(health_S2.tolist()):
+            self.watch.see(first + number, loss_value, norm_value)
+            if number in probes:
+                probe = probes[number]
+                self.stability += probe.readings(first + number, self._sum(probe.found), loss_value, norm_value)
+        self.chunk_loss = losses_S.mean().item()
         self.tokens += chunk.tokens
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        """The sum over devices."""
+        return self.trainer.strategy.reduce(tensor, reduce_op="sum")
 
     def on_save_checkpoint(self, checkpoint_content: dict[str, Any]) -> None:
         """Add what Lightning does not know of."""
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise FloatingPointError(f"training diverged before step {self.global_step}: {name} is not finite")
         checkpoint_content.update(self.provenance)
         checkpoint_content["random_state"] = checkpoint.random_state()
         checkpoint_content["tokens"] = self.tokens
         checkpoint_content["seconds"] = self.seconds
+        checkpoint_content["first_loss"] = self.watch.first
+        checkpoint_content["steps_above"] = self.watch.above
+        checkpoint_content["stability"] = [tuple(reading) for reading in self.stability]
 
     def on_load_checkpoint(self, checkpoint_content: dict[str, Any]) -> None:
-        """The inverse of `on_save_checkpoint`."""
+        """The inverse of `on_save_checkpoint`; checkpoints from before stability was watched say nothing of it."""
         checkpoint.restore_random_state(checkpoint_content["random_state"])
         self.tokens = checkpoint_content["tokens"]
         self.seconds = checkpoint_content["seconds"]
+        self.watch.first = checkpoint_content.get("first_loss")
+        self.watch.above = checkpoint_content.get("steps_above", 0)
+        self.stability = [Reading(*values) for values in checkpoint_content.get("stability", [])]

@@ -195,9 +195,28 @@ class LoopLM(nn.Module):
         """The head matrix: the embedding itself where the two are tied."""
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def exit_states(self, tokens_BS: Tensor, documents_BS: Tensor | None = None) -> list[Tensor]:
-        """The normed state (B, S, D) of every exit, first to last. See `forward`."""
+    def exit_states(
+        self,
+        tokens_BS: Tensor,
+        documents_BS: Tensor | None = None,
+        loops: int | None = None,
+        edit: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> list[Tensor]:
+        """The normed state (B, S, D) of every exit, first to last.
+
+        Args:
+            tokens_BS: see `forward`.
+            documents_BS: see `forward`.
+            loops: times the stack runs; by default as often as the model is made for.
+            edit: given an exit (from 0) and its state, returns the state that is to stand in its place.
+
+        Raises:
+            ValueError: if `loops` is given for an untied stack with exits, whose runs cannot be repeated, or below 1.
+        """
         config = self.config
+        if loops is not None and (config.exit_every is not None or loops < 1):
+            allowed = "at least 1" if config.exit_every is None else "null where model.exit_every is given"
+            raise ValueError(f"loops is {loops}; it must be {allowed}")
         x_BSD = self.embedding(tokens_BS)
         head_size = config.hidden_size // config.heads
         angles = rotary(tokens_BS.shape[1], head_size, config.rope_base, x_BSD.dtype, x_BSD.device)
@@ -205,8 +224,10 @@ class LoopLM(nn.Module):
         size = config.exit_every or config.layers
         segments = [list(self.blocks[first : first + size]) for first in range(0, config.layers, size)]
         states = []
-        for blocks in segments * config.loops:
+        for exit, blocks in enumerate(segments * (loops or config.loops)):
             x_BSD = self.run_segment(x_BSD, blocks, self.norm, angles, documents)
+            if edit is not None:
+                x_BSD = edit(exit, x_BSD)
             states.append(x_BSD)
         return states
 

@@ -25,7 +25,7 @@ class Step(NamedTuple):
         documents_BS: int32, the document of each position, or None where every row is one document.
         positions_N: int64, where something is trained, as indices into rows and positions flattened.
         targets_N: int64, the token that follows there.
-        weights_N: float32, loss weights, which sum to 1.
+        weights_N: float32, loss weights, which sum to 1 (over all devices).
     """
 
     tokens_BS: Tensor
@@ -40,7 +40,7 @@ class Chunk(NamedTuple):
 
     Attributes:
         steps: their data.
-        tokens: positions read in them, padding not counted.
+        tokens: positions read in them, by all devices, padding not counted.
     """
 
     steps: list[Step]
@@ -52,22 +52,29 @@ def documents_of(batch: Batch) -> Tensor | None:
     return torch.from_numpy(batch.documents_BS) if batch.packed else None
 
 
-def step_of(batch: Batch) -> Step:
-    """The tensors of one optimiser step.
+def step_of(batch: Batch, device: int = 0, devices: int = 1) -> Step:
+    """The tensors of one optimiser step, or one device's share of them: every `devices`-th row, from row `device` on.
 
     Raises:
-        ValueError: if the batch trains nothing.
+        ValueError: if the batch trains nothing, or has fewer rows than there are devices.
     """
-    positions_N = np.flatnonzero(batch.weights_BS)
-    if len(positions_N) == 0:
+    total = batch.weights_BS[batch.weights_BS != 0].sum()
+    if total == 0:
         raise ValueError("weights_BS is 0 everywhere; a training batch must have a position with a loss weight above 0")
-    weights_N = batch.weights_BS.reshape(-1)[positions_N]
+    if len(batch.tokens_BS) < devices:
+        raise ValueError(
+            f"execution.devices is {devices}; a batch has {len(batch.tokens_BS)} rows, and it is at most that"
+        )
+    documents_BS = documents_of(batch)
+    share = slice(device, None, devices)
+    weights_M = batch.weights_BS[share].reshape(-1)
+    positions_N = np.flatnonzero(weights_M)
     return Step(
-        torch.from_numpy(batch.tokens_BS),
-        documents_of(batch),
+        torch.from_numpy(batch.tokens_BS[share]),
+        None if documents_BS is None else documents_BS[share],
         torch.from_numpy(positions_N),
-        torch.from_numpy(batch.targets_BS.reshape(-1)[positions_N]),
-        torch.from_numpy(weights_N / weights_N.sum()),
+        torch.from_numpy(batch.targets_BS[share].reshape(-1)[positions_N]),
+        torch.from_numpy(weights_M[positions_N] / total),
     )
 
 
@@ -77,8 +84,11 @@ class StepData(pl.LightningDataModule):
     Its state is the number of steps done: a step's data is a function of its number alone.
     """
 
-    def __init__(self, batch_at: Callable[[int], Batch], steps: int, chunk_steps: int) -> None:
+    def __init__(
+        self, batch_at: Callable[[int], Batch], steps: int, chunk_steps: int, device: int = 0, devices: int = 1
+    ) -> None:
         super().__init__()
+        self._share = (device, devices)
         self._batch_at = batch_at
         self._steps = steps
         self._chunk_steps = chunk_steps
@@ -89,7 +99,7 @@ class StepData(pl.LightningDataModule):
         for start in range(self._first, self._steps, self._chunk_steps):
             batches = [self._batch_at(step) for step in range(start, min(start + self._chunk_steps, self._steps))]
             tokens = sum(int((batch.documents_BS != PADDING).sum()) for batch in batches)
-            yield Chunk([step_of(batch) for batch in batches], tokens)
+            yield Chunk([step_of(batch, *self._share) for batch in batches], tokens)
 
     def state_dict(self) -> dict[str, int]:
         """Steps done, for the checkpoint."""

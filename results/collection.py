@@ -2,7 +2,8 @@
 
     folder/cells.parquet, records.parquet, members.parquet, SHA256SUMS
 
-Unlike a store it is written once, by one process, and refused as a whole if any of it is wrong.
+Unlike a store it is written once, by one process, whole and right. Read again, a file that is damaged is refused; cells
+whose rows cannot be right (they occur twice, or break a rule of the schema) are left out and listed.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,19 @@ from pathlib import Path
 import polars as pl
 
 from results.bundle import read_bundle, write_bundle
-from results.schema import CELLS, MEMBERS, RECORDS
+from results.schema import CELLS, MEMBERS, RECORDS, Table
+
+_NAMES = ("cells", "records", "members")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows that could not be used, and why in one line: a whole cell's, or one further evaluation's."""
+
+    file: Path
+    reason: str
+    cell: str
+    evaluation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -19,11 +32,13 @@ class Collection:
     """Frames of `schema.CELLS`, `schema.RECORDS` and `schema.MEMBERS`, sorted by key.
 
     Every record belongs to a done cell. A member may name a cell that has no row: it was planned and has not run.
+    `problems` are what was left out.
     """
 
     cells: pl.DataFrame
     records: pl.DataFrame
     members: pl.DataFrame
+    problems: tuple[Problem, ...] = ()
 
 
 def write_collection(folder: Path, cells: pl.DataFrame, records: pl.DataFrame, members: pl.DataFrame) -> Collection:
@@ -37,15 +52,49 @@ def write_collection(folder: Path, cells: pl.DataFrame, records: pl.DataFrame, m
     return collection
 
 
+def is_collection(folder: Path) -> bool:
+    """Whether `folder` holds a collection, whole or not."""
+    return (folder / f"{_NAMES[0]}.parquet").exists()
+
+
 def read_collection(folder: Path) -> Collection:
-    """The collection in `folder`. `ValueError` names the file, or the column and value, that is wrong."""
+    """The sound part of the collection in `folder`, and what was left out of it.
+
+    Raises:
+        ValueError: if a file is missing or damaged, its columns are not those of the schema, or the members are wrong.
+    """
     if not folder.is_dir():
         raise ValueError(f"collection folder {folder} does not exist")
-    frames = read_bundle(folder, ("cells", "records", "members"))
+    frames = read_bundle(folder, _NAMES)
     try:
-        return _checked(frames["cells"], frames["records"], frames["members"])
+        members = MEMBERS.validate(frames["members"].unique(maintain_order=True))
+        cells, wrong_cells = _sound(CELLS, frames["cells"])
+        records, wrong_records = _sound(RECORDS, frames["records"])
     except ValueError as error:
         raise ValueError(f"collection {folder}: {error}") from error
+    problems = wrong_cells | wrong_records
+    done = cells.filter(pl.col("status") == "done")
+    for cell in records.join(done, on="cell", how="anti")["cell"].unique(maintain_order=True):
+        problems.setdefault(cell, f"records.cell is {cell!r}; it must be a done cell of the collection")
+    lost = list(problems)
+    cells, records = (frame.filter(~pl.col("cell").is_in(lost)) for frame in (cells, records))
+    return Collection(
+        cells.sort(CELLS.key),
+        records.sort(RECORDS.key),
+        members.sort(MEMBERS.key),
+        tuple(Problem(folder, reason, cell) for cell, reason in sorted(problems.items())),
+    )
+
+
+def _sound(table: Table, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The rows of the cells of which no row is wrong, and why of each other cell. Repeated rows count once."""
+    problems: dict[str, str] = {}
+    frame = table.typed(frame).unique(maintain_order=True)
+    while (fault := next(table.faults(frame), None)) is not None:
+        cells = frame.filter(fault.rows)["cell"].drop_nulls().unique(maintain_order=True)
+        problems |= dict.fromkeys(cells, fault.first(table.name, frame))
+        frame = frame.filter(~fault.rows).filter(~pl.col("cell").is_in(cells.implode()))
+    return frame, problems
 
 
 def _checked(cells: pl.DataFrame, records: pl.DataFrame, members: pl.DataFrame) -> Collection:

@@ -6,7 +6,7 @@ which part in a question. Where the files lie is `store.py`'s and `collection.py
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,24 +35,22 @@ class Column:
     least: int | None = None
     json: bool = False
 
-    def check(self, series: pl.Series) -> tuple[Any, str] | None:
-        """The first value that may not stand in this column with what may, or None if all are right."""
-        if series.dtype != self.dtype:
-            return series.dtype, f"a column of {self.dtype}"
-        values = series.drop_nulls()
-        if not self.nullable and len(values) < len(series):
-            return None, "given"
-        wrong, rule = values.clear(), ""
+    def faults(self, series: pl.Series) -> tuple[pl.Series, str]:
+        """Where values stand that may not, as a mask without nulls, and what may."""
+        if not self.nullable and series.null_count():
+            return series.is_null(), "given"
+        wrong, rule = pl.repeat(False, len(series), dtype=pl.Boolean, eager=True), ""
         if self.allowed is not None:
-            wrong, rule = values.filter(~values.is_in(self.allowed)), " | ".join(self.allowed)
+            wrong, rule = ~series.is_in(self.allowed), " | ".join(self.allowed)
         elif self.json:
-            faulty = pl.Series([not _is_object(text) for text in values], dtype=pl.Boolean)
-            wrong, rule = values.filter(faulty), "the text of a JSON object"
-        elif self.dtype.is_float() and not values.is_finite().all():
-            wrong, rule = values.filter(~values.is_finite()), "finite"
+            texts = series.unique().drop_nulls()
+            faulty = texts.filter(pl.Series([not _is_object(text) for text in texts], dtype=pl.Boolean))
+            wrong, rule = series.is_in(faulty.implode()), "the text of a JSON object"
+        elif self.dtype.is_float() and not series.is_finite().all():
+            wrong, rule = ~series.is_finite(), "finite"
         elif self.least is not None:
-            wrong, rule = values.filter(values < self.least), f"at least {self.least}"
-        return None if wrong.is_empty() else (wrong[0], rule)
+            wrong, rule = series < self.least, f"at least {self.least}"
+        return wrong.fill_null(False), rule
 
 
 def _is_object(text: str) -> bool:
@@ -62,8 +60,35 @@ def _is_object(text: str) -> bool:
         return False
 
 
-RowRule = Callable[[Mapping[str, Any]], tuple[str, str] | None]
-"""Looks at a whole row; returns the name of a wrong column with what it must be, or None."""
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with some rows of a frame.
+
+    Attributes:
+        column: the column whose value is wrong, or the key's, joined by slashes.
+        rows: a mask of the rows.
+        rule: what must be, from such a row.
+    """
+
+    column: str
+    rows: pl.Series
+    rule: Callable[[Mapping[str, Any]], str]
+
+    def first(self, table: str, frame: pl.DataFrame) -> str:
+        """The first such row of `frame`, in a sentence."""
+        row = frame.row(int(self.rows.arg_max() or 0), named=True)
+        names = self.column.split("/")
+        shown = repr(row[self.column]) if len(names) == 1 else str(tuple(row[name] for name in names))
+        return f"{table}{'.' if len(names) == 1 else ' '}{self.column} is {shown}; it must be {self.rule(row)}"
+
+
+Rule = Callable[[pl.DataFrame], Iterable[Fault]]
+"""Looks at a whole frame for rows whose columns do not fit each other."""
+
+
+def _always(rule: str) -> Callable[[Mapping[str, Any]], str]:
+    """What must be, whatever the row."""
+    return lambda row: rule
 
 
 @dataclass(frozen=True)
@@ -80,7 +105,7 @@ class Table:
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
-    rule: RowRule = lambda row: None
+    rule: Rule = lambda frame: ()
 
     @property
     def schema(self) -> pl.Schema:
@@ -104,21 +129,30 @@ class Table:
 
     def validate(self, frame: pl.DataFrame) -> pl.DataFrame:
         """`frame` with its columns in order, or a `ValueError` naming the column, a value and what is allowed."""
+        frame = self.typed(frame)
+        for fault in self.faults(frame):
+            raise ValueError(fault.first(self.name, frame))
+        return frame
+
+    def typed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """`frame` with its columns in order, or a `ValueError` for missing, unknown or differently typed columns."""
         self._check_names(frame.schema)
         frame = frame.select(self.schema.names())
         for column in self.columns:
-            if (wrong := column.check(frame[column.name])) is not None:
-                value, rule = wrong
-                shown = value if isinstance(value, pl.DataType) else repr(value)
-                raise ValueError(f"{self.name}.{column.name} is {shown}; it must be {rule}")
-        for row in frame.iter_rows(named=True):
-            if (broken := self.rule(row)) is not None:
-                name, rule = broken
-                raise ValueError(f"{self.name}.{name} is {row[name]!r}; it must be {rule}")
-        twice = frame.filter(frame.select(self.key).is_duplicated())
-        if not twice.is_empty():
-            raise ValueError(f"{self.name} {'/'.join(self.key)} is {twice.select(self.key).row(0)}; it must be unique")
+            if (dtype := frame.schema[column.name]) != column.dtype:
+                raise ValueError(f"{self.name}.{column.name} is {dtype}; it must be a column of {column.dtype}")
         return frame
+
+    def faults(self, frame: pl.DataFrame) -> Iterator[Fault]:
+        """What is wrong with the rows of a typed frame: single values, then whole rows, then keys that occur twice."""
+        for column in self.columns:
+            wrong, rule = column.faults(frame[column.name])
+            if wrong.any():
+                yield Fault(column.name, wrong, _always(rule))
+        yield from (fault for fault in self.rule(frame) if fault.rows.any())
+        twice = frame.select(self.key).is_duplicated()
+        if twice.any():
+            yield Fault("/".join(self.key), twice, _always("unique"))
 
     def _check_names(self, names: Iterable[str]) -> None:
         known, given = set(self.schema), set(names)
@@ -132,27 +166,26 @@ def json_text(value: Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
-def _groups_add_up(row: Mapping[str, Any], total: str, groups: str) -> tuple[str, str] | None:
-    parts = math.fsum(json.loads(row[groups]).values())
-    return None if math.isclose(parts, row[total], rel_tol=1e-9) else (groups, f"groups that add up to {row[total]}")
+def _groups_add_up(frame: pl.DataFrame, total: str, groups: str) -> Fault:
+    off = [
+        not math.isclose(math.fsum(json.loads(text).values()), wanted, rel_tol=1e-9)
+        for text, wanted in frame.select(groups, total).iter_rows()
+    ]
+    return Fault(groups, pl.Series(off, dtype=pl.Boolean), lambda row: f"groups that add up to {row[total]}")
 
 
-def _cell_rule(row: Mapping[str, Any]) -> tuple[str, str] | None:
-    if (row["error"] is None) != (row["status"] == "done"):
-        return "error", "null for a done cell, a line of text for a failed one"
-    if row["parameters_nonembedding"] > row["parameters"]:
-        return "parameters_nonembedding", f"at most parameters = {row['parameters']}"
-    return _groups_add_up(row, "parameters", "parameters_by_group") or _groups_add_up(
-        row, "train_flops", "train_flops_by_group"
-    )
+def _cell_rule(frame: pl.DataFrame) -> Iterator[Fault]:
+    told = frame["error"].is_null() != (frame["status"] == "done")
+    yield Fault("error", told, lambda row: "null for a done cell, a line of text for a failed one")
+    more = frame["parameters_nonembedding"] > frame["parameters"]
+    yield Fault("parameters_nonembedding", more, lambda row: f"at most parameters = {row['parameters']}")
+    yield _groups_add_up(frame, "parameters", "parameters_by_group")
+    yield _groups_add_up(frame, "train_flops", "train_flops_by_group")
 
 
-def _record_rule(row: Mapping[str, Any]) -> tuple[str, str] | None:
-    return (
-        ("value", f"null where n is 0 and only there (n is {row['n']})")
-        if (row["value"] is None) != (row["n"] == 0)
-        else None
-    )
+def _record_rule(frame: pl.DataFrame) -> Iterator[Fault]:
+    told = frame["value"].is_null() != (frame["n"] == 0)
+    yield Fault("value", told, lambda row: f"null where n is 0 and only there (n is {row['n']})")
 
 
 _TEXT, _INT, _FLOAT = pl.String(), pl.Int64(), pl.Float64()

@@ -1,4 +1,4 @@
-"""Intervals over replicates: of a mean, of a paired difference, of a paired ratio; equivalence; best of n; shares.
+"""Intervals over replicates: of means, of a paired difference, of a paired ratio; equivalence; best of n; shares.
 
 A replicate is a world of data and an initialisation, and arms are paired on it. Means get Student's t: with the few
 replicates that an experiment affords, it covers what it claims for outcomes that scatter around one value, where a
@@ -76,8 +76,7 @@ class Contrast:
         logs = self._log_ratios()
         if logs is None:
             return Interval(math.nan, 0.0, math.inf, _checked_confidence(confidence), len(self.replicates))
-        log = mean_interval(logs, confidence)
-        return Interval(_exp(log.mean), _exp(log.low), _exp(log.high), confidence, log.n)
+        return _exponential(mean_interval(logs, confidence))
 
     def equivalence_p(self, low: float, high: float) -> float:
         """P-value of two one-sided t-tests (TOST) that the geometric mean ratio lies between `low` and `high`.
@@ -126,6 +125,14 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, confidence, array.size)
 
 
+def geometric_mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Interval of the geometric mean of positive values: the t-interval of their logarithms, exponentiated."""
+    array = np.asarray(values, dtype=np.float64)
+    if not (array > 0).all():
+        raise ValueError(f"values are {array.tolist()}; they must be above 0 to have a geometric mean")
+    return _exponential(mean_interval(np.log(array), confidence))
+
+
 @dataclass(frozen=True)
 class BestOf:
     """The largest of n values. It grows with n and has no interval: print it only beside papers that print it."""
@@ -159,6 +166,10 @@ def share_above(values: npt.ArrayLike, threshold: float, confidence: float = 0.9
 def _standard_error(values: npt.NDArray[np.float64]) -> float:
     # Equal values leave a rounding error in the mean, and so in the deviation; their spread is exactly zero.
     return 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1)) / math.sqrt(values.size)
+
+
+def _exponential(log: Interval) -> Interval:
+    return Interval(_exp(log.mean), _exp(log.low), _exp(log.high), log.confidence, log.n)
 
 
 def _exp(value: float) -> float:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import polars as pl
 
 from results.bundle import from_parquet, read_bundle, sync_folder, to_parquet, write_bundle, write_durably
-from results.collection import Collection
+from results.collection import Collection, Problem
 from results.schema import CELLS, RECORDS, WITH_CELL, evaluation_name
 
 _FILES = pl.Schema(
@@ -35,16 +35,6 @@ _FILES = pl.Schema(
     }
 )
 """What the index knows of the files behind a row: it is used only while all of this is unchanged."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Published rows that could not be used, and why in one line: a whole cell's, or one further evaluation's."""
-
-    file: Path
-    reason: str
-    cell: str
-    evaluation: str | None = None
 
 
 @dataclass(frozen=True)

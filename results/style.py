@@ -6,6 +6,7 @@ inside `with house_style():`. Pyplot is not used, so no display and no global fi
 
 import io
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,9 @@ from results.statistics import Interval
 
 COLUMN_INCHES = 3.4
 """Width of one column of a two-column paper; type stays legible at it."""
+
+MOST_BARS = 12
+"""Most places of a curve at which intervals are drawn as bars; more would run into each other."""
 
 Along = Literal["x", "y"]
 """The axis that values run along."""
@@ -92,6 +96,49 @@ def draw_interval(
     )
 
 
+def draw_curve(
+    axes: Axes,
+    at: Sequence[float],
+    intervals: Sequence[Interval],
+    *,
+    layers: int,
+    loops: int,
+    label: str,
+    linestyle: str = "-",
+) -> None:
+    """Means joined by a line, each with its interval: bars at up to `MOST_BARS` places, beyond that a band."""
+    color = loop_color(loops)
+    means = [interval.mean for interval in intervals]
+    axes.plot(at, means, color=color, linestyle=linestyle, zorder=2)
+    axes.plot([], [], color=color, linestyle=linestyle, marker=layer_marker(layers), label=label)
+    if len(at) <= MOST_BARS:
+        for place, interval in zip(at, intervals, strict=True):
+            draw_interval(axes, place, interval, layers=layers, loops=loops, label="_")
+        return
+    bounded = [math.isfinite(interval.low) and math.isfinite(interval.high) for interval in intervals]
+    low, high = ([getattr(interval, end) for interval in intervals] for end in ("low", "high"))
+    axes.fill_between(at, low, high, where=bounded, color=color, alpha=0.2, linewidth=0)
+    every = math.ceil(len(at) / MOST_BARS)
+    axes.plot(at, means, color=color, linestyle="none", marker=layer_marker(layers), markevery=every)
+
+
+def draw_published(
+    axes: Axes,
+    at: Sequence[float],
+    values: Sequence[float],
+    label: str,
+    *,
+    layers: int | None = None,
+    loops: int | None = None,
+) -> None:
+    """Hollow marks at numbers that others printed, joined by a faint line; grey crosses where loops do not apply."""
+    color = "0.35" if loops is None else loop_color(loops)
+    marker = "x" if layers is None else layer_marker(layers)
+    axes.plot(
+        at, values, color=color, marker=marker, markerfacecolor="none", linewidth=0.6, alpha=0.8, zorder=1, label=label
+    )
+
+
 def draw_floor(axes: Axes, value: float, label: str, along: Along = "y") -> None:
     """A dotted line at what a predictor without the skill reaches, named beside it."""
     _line(axes, value, label, ":", along)
@@ -100,6 +147,11 @@ def draw_floor(axes: Axes, value: float, label: str, along: Along = "y") -> None
 def draw_ceiling(axes: Axes, value: float, label: str, along: Along = "y") -> None:
     """A dashed line at the most that can be reached, named beside it."""
     _line(axes, value, label, "--", along)
+
+
+def draw_reference(axes: Axes, value: float, label: str, along: Along = "y") -> None:
+    """A dash-dotted line at a number to compare with, such as one that a paper printed, named beside it."""
+    _line(axes, value, label, "-.", along)
 
 
 def save(figure: Figure, path: Path) -> tuple[Path, Path]:
@@ -118,7 +170,7 @@ def _line(axes: Axes, value: float, label: str, linestyle: str, along: Along) ->
     text: dict[str, Any] = {"color": "0.35", "fontsize": 6.5, "zorder": 0}
     if along == "y":
         axes.axhline(value, **line)
-        axes.text(0.01, value, label, transform=axes.get_yaxis_transform(), ha="left", va="bottom", **text)
+        axes.text(1.01, value, label, transform=axes.get_yaxis_transform(), ha="left", va="center", **text)
     else:
         axes.axvline(value, **line)
         axes.text(value, 1.0, label, transform=axes.get_xaxis_transform(), ha="center", va="bottom", **text)

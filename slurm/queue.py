@@ -5,6 +5,7 @@ SLURM command blocks for long.
 """
 
 import json
+import socket
 import subprocess
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ def _processes(sent: Iterable[Submission]) -> dict[tuple[str, int, int], Job]:
     """Jobs of this machine whose process lives."""
     found = {}
     for submission in sent:
-        for number, array in enumerate(submission.arrays):
+        for number, array in enumerate(submission.arrays if submission.host == socket.gethostname() else ()):
             if array.cluster.executor == "local":
                 for index, pid in enumerate(array.jobs):
                     if _runs(pid, submission.jobs_folder):
@@ -122,6 +123,9 @@ def fate(place: Place, queue: Queue) -> str:
     """What is known of how a job ended that left cells behind: its own words, else SLURM's, else its log's last."""
     if place.job is None:
         return "it was written down but not sent: the submitting command was cut short"
+    executor, host = place.submission.arrays[place.array].cluster.executor, place.submission.host
+    if executor == "local" and host != socket.gethostname():
+        return f"sent as process {place.job} of {host}, which cannot be asked here"
     end = place.submission.end_of(place.array, place.index)
     if end.exists():
         return f"job {place.job} {json.loads(end.read_text())['why']}"

@@ -7,6 +7,7 @@ import os
 import secrets
 import shlex
 import signal
+import socket
 import statistics
 import sys
 import time
@@ -165,6 +166,7 @@ def send(
         cluster=name,
         code=snapshot.take(store.root).absolute(),
         sent=time.time(),
+        host=socket.gethostname(),
         arrays=tuple(_arrays(proposal)),
     )
     cells = {cell.id: cell for batch in proposal.batches for each in batch.packs for cell in each}

@@ -53,6 +53,7 @@ class Submission:
         cluster: name of the cluster.
         code: the snapshot that its jobs run.
         sent: seconds since 1970.
+        host: where it was sent from, and where its jobs are if the executor is `local`.
         arrays: the jobs.
     """
 
@@ -61,6 +62,7 @@ class Submission:
     cluster: str
     code: Path
     sent: float
+    host: str
     arrays: tuple[Array, ...]
 
     @property
@@ -106,6 +108,7 @@ class Submission:
             "cluster": self.cluster,
             "code": str(self.code),
             "sent": self.sent,
+            "host": self.host,
             "arrays": [dataclasses.asdict(array) for array in self.arrays],
         }
         write_atomically(self.folder / "submission.json", json.dumps(text))
@@ -115,7 +118,8 @@ class Submission:
         """What `write` wrote."""
         text = json.loads((folder / "submission.json").read_text())
         arrays = tuple(_array(entry) for entry in text["arrays"])
-        return cls(folder, text["title"], text["cluster"], Path(text["code"]), text["sent"], arrays)
+        own = {name: text[name] for name in ("title", "cluster", "sent", "host")}
+        return cls(folder, code=Path(text["code"]), arrays=arrays, **own)
 
 
 def _array(entry: Mapping[str, Any]) -> Array:

@@ -137,7 +137,9 @@ class Cell:
             model, objective = dataclasses.replace(model, exit_every=None), ObjectiveConfig(name="last")
         else:
             objective = ObjectiveConfig(**{field: getattr(objective, field) for field in _EFFECTIVE[objective.name]})
-        budget = dataclasses.replace(self.budget, context=self.context)
+        budget = dataclasses.replace(
+            self.budget, context=self.context, batch_size=self.batch_size, batch_unit="examples"
+        )
         seeds, pretrained = self.seeds, self.pretrained
         if pretrained is not None:
             seeds, pretrained = dataclasses.replace(seeds, init_seed=0), pretrained.canonical()
@@ -156,6 +158,7 @@ class Cell:
         name, objective = self.canonical().objective.name, config["objective"]
         effective = {key: objective[key] for key in _EFFECTIVE[name]}
         config["objective"] = {key: value for key, value in effective.items() if value is not None}
+        del config["budget"]["batch_unit"]
         if self.pretrained is not None:
             config["pretrained"] = self.pretrained.id
         return {**config, "numerics": looplm.NUMERICS}
@@ -170,6 +173,12 @@ class Cell:
     def context(self) -> int:
         """Positions a row."""
         return self.budget.context if self.budget.context is not None else self.task.max_length - 1
+
+    @property
+    def batch_size(self) -> int:
+        """Examples a step."""
+        a_window = self.context // (self.task.max_length - 1) if self.budget.batch_unit == "windows" else 1
+        return self.budget.batch_size * a_window
 
     @property
     def vocab_size(self) -> int:

@@ -45,7 +45,7 @@ def estimated_seconds(cell: Cell) -> float:
 def _batch_shape(cell: Cell) -> tuple[float, float]:
     """Rows of a batch and trained positions in it, on average."""
     rows, trained = _block_shape(cell.task, cell.seeds.data_seed, cell.budget.layout, cell.context)
-    share = cell.budget.batch_size / BLOCK
+    share = cell.batch_size / BLOCK
     return rows * share, trained * share
 
 

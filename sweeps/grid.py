@@ -3,16 +3,16 @@
 A grid is data: parts (each a baseline and the named arms that leave it, or another part with changes), axes crossed
 with every arm, and scales that say which arms, axes, sizes and how many replicates. An arm is either a set of changes
 or a partner solved from another arm (`partners.py`); `pretrained: part/arm` lets it begin with the trained weights of
-another arm's cell, at the same replicate and axis point. `evaluations` of a part name what is measured of each of its
-cells beside the answers. Replicates are worlds with their initialisation, paired across
-arms, and come seed-major, so that an interrupted sweep loses replicates and not arms.
+another arm's cell, at the same replicate and axis point, and with its model where nothing else is said. A part's
+`evaluations` name what is measured of each of its cells beside the answers. Replicates are worlds with their
+initialisation, paired across arms, and come seed-major, so that an interrupted sweep loses replicates and not arms.
 """
 
 import copy
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -174,17 +174,18 @@ class Grid:
     ) -> tuple[Cell, Match | None]:
         """The cell of an arm at an axis point, and how well it matches if it is a partner."""
         baseline, arms = self._part(part)
-        changes = self.text["scales"][scale]["parts"][part] or {}
-        base = _defaults(baseline["task"])
-        settings = ({k: v for k, v in baseline.items() if k != "task"}, changes.get("set") or {}, overrides, point)
-        merged = {key: value for source in settings for key, value in source.items()}
-        parent = merged.pop(_PRETRAINED, None)
-        tuned = self.tuning.get(scale, {}).get(part, {}).get("choices", {})
-
-        def pretrained(of: str | None) -> Cell | None:
-            return None if of is None else self._parent(scale, part, of, point, overrides)
-
-        return self._arm_cell(arms, arm, assigned(base, merged), tuned, lambda change: pretrained(change or parent))
+        own = self.tuning.get(scale, {}).get(part, {}).get("choices", {}).get(arm, {})
+        partner, change = self._solved_from(arms, arm)
+        set_here = (self.text["scales"][scale]["parts"][part] or {}).get("set") or {}
+        settings = {**baseline, **set_here, **overrides, **point, **change}
+        base = _defaults(settings.pop("task"))
+        if (of := settings.pop(_PRETRAINED, None)) is not None:
+            parent = self._parent(scale, part, of, point, overrides).config()
+            base = {**base, "model": dict(parent["model"]), "pretrained": parent}
+        if partner is None:
+            return Cell.from_config(assigned(assigned(base, settings), own)), None
+        cell, match = solve(partner, Cell.from_config(assigned(base, settings)))
+        return Cell.from_config(assigned(cell.config(), own)), match
 
     def _parent(self, scale: str, part: str, of: str, point: Mapping[str, Any], overrides: Mapping[str, Any]) -> Cell:
         """The cell that `pretrained: part/arm` names, at those of the point's axes that its part has."""
@@ -221,19 +222,11 @@ class Grid:
             return part.get(_EVALUATIONS, ())
         return self._evaluations(part["like"])
 
-    def _arm_cell(
-        self,
-        arms: Mapping[str, Any],
-        arm: str,
-        base: Mapping[str, Any],
-        tuned: Mapping[str, Any],
-        pretrained: Callable[[str | None], Cell | None],
-    ) -> tuple[Cell, Match | None]:
-        change = dict(arms[arm] or {})
-        own = tuned.get(arm, {})
+    def _solved_from(self, arms: Mapping[str, Any], arm: str) -> tuple[str | None, Mapping[str, Any]]:
+        """Which partner an arm is, if any, and what its own cell, or the looped one that it is solved from, changes."""
+        change = arms[arm] or {}
         if "partner" not in change:
-            parent = pretrained(change.pop(_PRETRAINED, None))
-            return _cell_of(assigned(assigned(base, change), own), parent), None
+            return None, change
         if set(change) != {"partner", "of"}:
             raise ValueError(
                 f"{self.name}: arm {arm!r} is a partner; it has the keys partner and of, not {set(change)}"
@@ -244,19 +237,13 @@ class Grid:
             raise unknown(f"{self.name}: arm {arm!r}: of", change["of"], arms)
         if "partner" in (arms[change["of"]] or {}):
             raise ValueError(f"{self.name}: arm {arm!r}: of is {change['of']!r}; it must not itself be a partner")
-        looped, _ = self._arm_cell(arms, change["of"], base, {}, pretrained)
-        partner, match = solve(change["partner"], looped)
-        return Cell.from_config(assigned(partner.config(), own)), match
+        return change["partner"], arms[change["of"]] or {}
 
 
 @cache
 def _defaults(task: str) -> Mapping[str, Any]:
     """The default cell of a task as plain data; not to be written to."""
     return composed([f"task={task}"])
-
-
-def _cell_of(config: Mapping[str, Any], parent: Cell | None) -> Cell:
-    return Cell.from_config(config if parent is None else {**config, "pretrained": parent.config()})
 
 
 def _axis(name: str, values: Sequence[Any]) -> list[dict[str, Any]]:

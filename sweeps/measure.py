@@ -4,9 +4,9 @@ A measurement has a name and a version, so that a new one can be added to cells 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import polars as pl
 
 from looplm.evaluation import Scores, score
 from looplm.model import LoopLM
+from looplm.stability import Reading
 from results.capacity import stored_bits
 from results.schema import RECORDS
 from sweeps.cell import Cell
@@ -25,6 +26,7 @@ from synthdata.streams import evaluation_set, world
 
 ANSWERS = "answers@1"
 FLOORS = "floors@1"
+STABILITY = "stability@1"
 LIMIT = 4096
 """Most examples of a split that are measured."""
 
@@ -35,7 +37,7 @@ _ROWS = 256
 
 
 @dataclass(frozen=True)
-class Reading:
+class Exit:
     """Scores of one split at one exit (or at the mixture): what was right, and at how many nats."""
 
     loop: int
@@ -44,18 +46,45 @@ class Reading:
     exit_N: npt.NDArray[np.float64] | None
 
 
-def _readings(scores: Scores) -> list[Reading]:
+class Row(NamedTuple):
+    """A row of the `records` table but for the cell, the evaluation and the step."""
+
+    loop: int | None
+    split: str
+    difficulty: int | None
+    metric: str
+    value: float | None
+    n: int
+
+
+def frame(cell: Cell, evaluation: str, rows: Iterable[Row]) -> pl.DataFrame:
+    """The rows as records of a trained cell."""
+    at = {"cell": cell.id, "evaluation": evaluation, "step": cell.budget.steps}
+    return RECORDS.frame(at | row._asdict() for row in rows)
+
+
+def levels(examples: Examples) -> list[tuple[int | None, npt.NDArray[np.bool_]]]:
+    """Which examples are read together: all of them (None), then those of each difficulty if there are several."""
+    found = np.unique(examples.difficulty_N)
+    whole: list[tuple[int | None, npt.NDArray[np.bool_]]] = [(None, np.ones(len(examples), dtype=bool))]
+    if len(found) < 2:
+        return whole
+    return [*whole, *((int(level), examples.difficulty_N == level) for level in found)]
+
+
+def _readings(scores: Scores) -> list[Exit]:
     exits = len(scores.correct_RN)
     found = [
-        Reading(r + 1, scores.correct_RN[r], scores.nats_RNP[r], scores.exit_RN[r] if exits > 1 else None)
+        Exit(r + 1, scores.correct_RN[r], scores.nats_RNP[r], scores.exit_RN[r] if exits > 1 else None)
         for r in range(exits)
     ]
     if exits > 1:
-        found.append(Reading(MIXTURE, scores.mixture_correct_N, scores.mixture_nats_NP, None))
+        found.append(Exit(MIXTURE, scores.mixture_correct_N, scores.mixture_nats_NP, None))
     return found
 
 
-def _batches(examples: Examples, context: int) -> Iterator[Batch]:
+def batches(examples: Examples, context: int) -> Iterator[Batch]:
+    """The examples in their order, one a row, a few hundred at a time."""
     for start in range(0, len(examples), _ROWS):
         yield pad(examples.take(slice(start, start + _ROWS)), context)
 
@@ -72,25 +101,21 @@ def measure(cell: Cell, model: LoopLM, limit: int = LIMIT) -> pl.DataFrame:
     task, spans = cell.task, cell.task.spans
     sets = {split: evaluation_set(task, cell.seeds.data_seed, split, limit) for split in task.splits[1:]}
     read = {
-        split: _readings(score(model, _batches(examples, cell.context), len(spans)))
+        split: _readings(score(model, batches(examples, cell.context), len(spans)))
         for split, examples in sets.items()
         if len(examples)
     }
     constants = task.constants(world(task, cell.seeds.data_seed))
     recalled = {} if task.facts_split is None else {r.loop: r.correct_N for r in read[task.facts_split]}
-    rows: list[dict[str, Any]] = []
+    answers: list[Row] = []
+    beside: list[Row] = []
 
     def add(split: str, loop: int | None, difficulty: int | None, metric: str, value: float | None, n: int) -> None:
-        kind = FLOORS if metric.startswith("floor") else ANSWERS
-        at = {"cell": cell.id, "evaluation": kind, "step": cell.budget.steps, "loop": loop, "split": split}
-        rows.append({**at, "difficulty": difficulty, "metric": metric, "value": value, "n": n})
+        (beside if metric.startswith("floor") else answers).append(Row(loop, split, difficulty, metric, value, n))
 
     for split, readings in read.items():
         examples = sets[split]
-        levels = np.unique(examples.difficulty_N)
-        groups: list[tuple[int | None, npt.NDArray[np.bool_]]] = [(None, np.ones(len(examples), dtype=bool))]
-        if len(levels) > 1:
-            groups += [(int(level), examples.difficulty_N == level) for level in levels]
+        groups = levels(examples)
         for reading in readings:
             bits = _bits(cell, constants, split, reading)
             if bits is not None:
@@ -116,7 +141,21 @@ def measure(cell: Cell, model: LoopLM, limit: int = LIMIT) -> pl.DataFrame:
             found = floors(task, cell.seeds.data_seed, split, limit)
             for predictor, accuracy in (found | {"best": max(found.values())}).items():
                 add(split, None, None, f"floor/{predictor}", accuracy, len(examples))
-    return RECORDS.frame(rows)
+    return pl.concat([frame(cell, ANSWERS, answers), frame(cell, FLOORS, beside)])
+
+
+def stability(cell: Cell, found: Iterable[Reading]) -> pl.DataFrame:
+    """What training read of itself at some of its steps, on the batch of that step (split `train`)."""
+    return RECORDS.frame(
+        {
+            "cell": cell.id,
+            "evaluation": STABILITY,
+            "split": cell.task.splits[0],
+            "difficulty": None,
+            **reading._asdict(),
+        }
+        for reading in found
+    )
 
 
 def _known(examples: Examples, recalled: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
@@ -127,7 +166,7 @@ def _known(examples: Examples, recalled: npt.NDArray[np.bool_] | None) -> npt.ND
     return known_N
 
 
-def _bits(cell: Cell, constants: Mapping[str, float], split: str, reading: Reading) -> float | None:
+def _bits(cell: Cell, constants: Mapping[str, float], split: str, reading: Exit) -> float | None:
     """Bits stored of what a split holds, or None where it holds nothing that the task stores."""
     if split == cell.task.facts_split and "fact_bits" in constants:
         return constants["fact_bits"] - float(reading.nats_NP.sum()) / math.log(2)

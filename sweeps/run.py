@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from omegaconf import OmegaConf
 
@@ -32,7 +33,7 @@ from sweeps.claim import Claim, attempts
 from sweeps.cost import training_flops_by_group
 from sweeps.evaluations import EVALUATIONS, Evaluation
 from sweeps.files import write_atomically
-from sweeps.measure import measure
+from sweeps.measure import measure, stability
 from sweeps.provenance import device_model, suite_commit
 from synthdata.batch import Batch, pack, pad
 from synthdata.streams import Stream, world
@@ -54,23 +55,32 @@ class Outcome(StrEnum):
 
 
 def local_execution(
-    store: Store, device: DeviceName = "cpu", compile: CompileMode = "auto", logger: LoggerName = "none"
+    store: Store,
+    device: DeviceName = "cpu",
+    compile: CompileMode = "auto",
+    logger: LoggerName = "none",
+    devices: int = 1,
 ) -> Execution:
     """How cells of a store run: compiled code is kept beside them, for every worker and the next sitting."""
-    return Execution(device=device, compile=compile, cache_folder=store.root / "cache" / "compile", logger=logger)
+    cache = store.root / "cache" / "compile"
+    return Execution(device=device, devices=devices, compile=compile, cache_folder=cache, logger=logger)
 
 
-def batch_at(cell: Cell) -> Callable[[int], Batch]:
-    """The batch of each optimiser step: a pure function of the cell and the step."""
-    stream = Stream(cell.task, cell.seeds.data_seed, cell.seeds.order_seed)
-    lay_out = pad if cell.budget.layout == "pad" else pack
-    size = cell.budget.batch_size
+@dataclass(frozen=True)
+class Batches:
+    """The batch of each optimiser step: a pure function of the cell and the step, in whichever process it is asked."""
 
-    @lru_cache(maxsize=2)
-    def at(step: int) -> Batch:
-        return lay_out(stream.examples(step * size, size), cell.context)
+    cell: Cell
 
-    return at
+    @cached_property
+    def _stream(self) -> Stream:
+        return Stream(self.cell.task, self.cell.seeds.data_seed, self.cell.seeds.order_seed)
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of optimiser step `step`, from 0."""
+        lay_out = pad if self.cell.budget.layout == "pad" else pack
+        size = self.cell.batch_size
+        return lay_out(self._stream.examples(step * size, size), self.cell.context)
 
 
 def run_cell(
@@ -183,7 +193,7 @@ class _Attempt:
                 return Outcome.CLAIMED if claim.lost else Outcome.STOPPED
             if self.store.status(cell.id) != "done":
                 row = cell_row(cell, fitted, self.execution)
-                records = measure(cell, fitted.model)
+                records = pl.concat([measure(cell, fitted.model), stability(cell, fitted.stability)])
                 if not self.store.publish(row, records, claim.held):
                     return Outcome.CLAIMED
         except OSError:
@@ -224,7 +234,7 @@ class _Attempt:
             budget=cell.budget,
             precision=cell.precision,
             init_seed=cell.seeds.init_seed,
-            batch_at=batch_at(cell),
+            batch_at=Batches(cell),
             folder=folder,
             execution=self.execution,
             on_progress=_Reporter(folder / "progress.json", self.on_progress),
@@ -274,7 +284,7 @@ def cell_row(cell: Cell, fitted: Fitted | None, execution: Execution) -> dict[st
         "parameters_nonembedding": non_embedding_parameters(cell.model, cell.vocab_size),
         "parameters_by_group": json_text(parameters(cell.model, cell.vocab_size)),
         "steps": cell.budget.steps,
-        "batch_size": cell.budget.batch_size,
+        "batch_size": cell.batch_size,
         "train_flops": sum(flops.values()),
         "train_flops_by_group": json_text(flops),
         **asdict(cell.seeds),

@@ -28,7 +28,7 @@ class Examples:
         trained_NL: bool, True where predicting this token (from those before it) is trained.
         scored_NL: int8, the span that this token belongs to (an index into the task's `spans`) or `UNSCORED`.
             An answer is right when every scored token is.
-        difficulty_N: int32, the task's own measure (hops, operations, operands).
+        difficulty_N: int32, the task's own measure, which its `difficulty` names.
         parts_NP: int32, the facts an example composes, as indices into the pool of the task's `facts_split`;
             P is 0 for a task that composes nothing.
     """

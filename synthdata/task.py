@@ -26,10 +26,33 @@ World = Any
 """What `Task.world` drew: facts, tables, permutations. Only its own task looks inside."""
 
 
+MAX_SYMBOLS = 1_000_000
+"""Symbols of a vocabulary: they are listed one by one in memory."""
+
+MAX_LENGTH = 10_000
+"""Tokens of an example."""
+
+MAX_STORED = 500_000_000
+"""Numbers that a world keeps in memory."""
+
+
 def require(condition: bool, field: str, value: Any, allowed: str) -> None:
     """Raise `ValueError` naming the field, its value and what is allowed, unless `condition` holds."""
     if not condition:
         raise ValueError(f"{field} is {value!r}; it must be {allowed}")
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What a task stores of each of its things, attribute by attribute.
+
+    Attributes:
+        bits: of each attribute by name, what a model that knows nothing pays for one value.
+        examples: an example of each thing, scored in spans that are indices into `bits`.
+    """
+
+    bits: Mapping[str, float]
+    examples: Examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +69,7 @@ class Task(ABC):
         name: the registry name.
         version: raised whenever the same parameters and seeds would give other bytes.
         source: where the task is defined (paper and section).
+        difficulty: what `Examples.difficulty_N` counts.
         trained_splits: evaluation splits whose examples also occur in training (recall of what was trained).
         facts_split: the split that `Examples.parts_NP` points into, or None for a task that composes nothing.
         spans: names of the scored spans, in the order that `Examples.scored_NL` counts them.
@@ -54,6 +78,7 @@ class Task(ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     source: ClassVar[str]
+    difficulty: ClassVar[str]
     trained_splits: ClassVar[tuple[str, ...]] = ()
     facts_split: ClassVar[str | None] = None
     spans: ClassVar[tuple[str, ...]] = ("answer",)
@@ -112,6 +137,10 @@ class Task(ABC):
     def constants(self, world: World) -> Mapping[str, float]:
         """Exact quantities of the world that a measurement is read against (bits stored at most, people, …)."""
         return {}
+
+    def stored(self, world: World) -> Attributes | None:
+        """What is stored, attribute by attribute; None for a task that stores no such things."""
+        return None
 
     def check_split(self, split: str) -> None:
         """Raise `ValueError` unless `split` is one of this task's."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from synthdata import biography
 from synthdata.chains import Chains
-from synthdata.questions import KINDS, QUESTIONS
+from synthdata.questions import GIVEN, KINDS, QUESTIONS
 from synthdata.task import Task
 from synthdata.tasks.addition import Addition
 from synthdata.tasks.bio_questions import Asked, BioQuestions
@@ -24,6 +24,7 @@ from synthdata.tasks.multihop import MultiHop
 from synthdata.tasks.random_tokens import RandomTokens
 from synthdata.tasks.records import Records
 from synthdata.tasks.twohop import Facts, TwoHop
+from synthdata.tasks.twohop_editing import Edits, TwoHopEditing
 
 Words = list[str]
 Oracle = Callable[[Random], Words]
@@ -103,6 +104,20 @@ def _twohop(task: TwoHop, world: Facts) -> Oracle:
         for relation in chain:
             at = facts[at, relation]
         return ["<bos>", f"e{head}", *(f"r{relation}" for relation in chain), f"e{at}"]
+
+    return draw
+
+
+def _twohop_editing(task: TwoHopEditing, world: Edits) -> Oracle:
+    facts = list(itertools.product(range(task.entities), range(task.relations)))
+    old, new = world.before.answer_F.tolist(), world.after.answer_F.tolist()
+    edited = [f for f in range(len(facts)) if old[f] != new[f]]
+    others = [f for f in range(len(facts)) if old[f] == new[f]]
+
+    def draw(rng: Random) -> Words:
+        fact = rng.choice(others if rng.random() < task.rehearsal_share else edited)
+        entity, relation = facts[fact]
+        return ["<bos>", f"e{entity}", f"r{relation}", f"e{new[fact]}"]
 
     return draw
 
@@ -233,10 +248,11 @@ def _bios(task: Bios | BioQuestions, world: People) -> Oracle:
 def _bio_questions(task: BioQuestions, world: Asked) -> Oracle:
     biographies = _bios(task, world.people)
     names, values, luck = _names(world.people), _values(world.people), world.luck_N.tolist()
-    asked = world.trained_N.tolist()
-    dates = [row[0] for row in values]
-    own_date = [person for person in asked if dates.count(dates[person]) == 1]
+    asked = world.trained.person_P.tolist()
+    major = biography.ATTRIBUTES.index("major")
     months = list(dict.fromkeys(month for month, _, _ in biography.VALUES[0]))
+    columns = [[biography.ATTRIBUTES.index(attribute) for attribute in given] for given in GIVEN]
+    told = [[[row[column] for column in given] for row in values] for given in columns]
     forms = {kind: [question for question in QUESTIONS if question.kind == kind] for kind in KINDS}
     kinds = KINDS if task.questions == "all" else (task.questions,)
 
@@ -248,20 +264,25 @@ def _bio_questions(task: BioQuestions, world: Asked) -> Oracle:
             return biographies(rng)
         kind = rng.choice(kinds)
         form = rng.choice(forms[kind])
-        person = rng.choice(own_date if (kind, form.facts) == ("inverse", 1) else asked)
+        person = rng.choice(asked)
+        while form.given is not None and told[form.given].count(told[form.given][person]) > 1:
+            person = rng.choice(asked)
         other = rng.choice(asked)
         while other == person:
             other = rng.choice(asked)
-        _, day, year = dates[person].split()
-        number, its_number = (1 + months.index(dates[who].split()[0]) for who in (person, other))
+        month, day, year = values[person][0].split()
+        its_month = values[other][0].split()[0]
+        number, its_number = (1 + months.index(name) for name in (month, its_month))
         slots = dict(zip(biography.ATTRIBUTES, values[person], strict=True))
         slots |= {"name": names[person], "first": names[person].split()[0], "other": names[other]}
+        slots |= {"month": month, "other_month": its_month, "other_major": values[other][major]}
         slots |= {"day": day, "year": year, "even": yes(number % 2 == 0)}
         slots |= {f"month_{modulus}": str(number % modulus) for modulus in (6, 12)}
         slots |= {f"luck_{modulus}": str(luck[person] % modulus) for modulus in (5, 20, 100)}
         slots |= {"later": yes(number > its_number), "months": str(number - its_number)}
         slots |= {"luckier": yes(luck[person] > luck[other]), "luck": str(luck[person] - luck[other])}
-        return ["<bos>", *form.text.format(**slots).split()]
+        text = form.hinted if form.hint is not None and rng.random() < task.hint_share else form.plain
+        return ["<bos>", *text.format(**slots).split()]
 
     return draw
 
@@ -278,4 +299,5 @@ _MAKERS: dict[type[Task], Callable[[Any, Any], Oracle]] = {
     RandomTokens: _random_tokens,
     Records: _records,
     TwoHop: _twohop,
+    TwoHopEditing: _twohop_editing,
 }

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.sweeps import Json, Overrides, Question, Runs, Scale, expand, open_store
+from experiments.cli.sweeps import Json, Overrides, Question, Runs, Scale, expand, open_store, set_damaged_aside
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,6 +45,8 @@ def submit(
 
     chosen = load(cluster)
     expanded, store = expand(question, scale, overrides).only(part or (), arm or ()), open_store(runs)
+    if not dry_run:
+        set_damaged_aside(store, expanded.cells)
     with alone(store):
         proposal = propose(list(expanded.cells.values()), store, cluster, chosen, retry_failed)
         console.print(_proposal_table(f"{question} at scale {scale} on {cluster}", proposal))

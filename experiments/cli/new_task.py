@@ -36,12 +36,13 @@ class {class_name}(Task):
     A keyed hash of the question, drawn with the world, decides whether it is trained (four in five are) or tested.
 
     Attributes:
-        numbers: how many different numbers there are.
+        numbers: how many there are.
     """
 
     name: ClassVar[str] = "{name}"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "our own"
+    difficulty: ClassVar[str] = "always 1"
     splits = ("train", "test")
     max_length = 4
 
@@ -65,9 +66,8 @@ class {class_name}(Task):
 
         def ask(n: int) -> Examples:
             number_N2 = len(SPECIALS) + rng.integers(self.numbers, size=(n, 2))
-            token_NL = np.column_stack([np.full(n, BOS), number_N2, number_N2.max(axis=1)])
-            span_NL = np.tile([UNSCORED, UNSCORED, UNSCORED, 0], (n, 1))
-            return write(token_NL, span_NL, self.max_length, "answer", np.ones(n, dtype=np.int32))
+            token_N4 = np.column_stack([np.full(n, BOS), number_N2, number_N2.max(axis=1)])
+            return write(token_N4, np.tile([UNSCORED] * 3 + [0], (n, 1)), 4, "answer", np.ones(n))
 
         return draw_side(ask, world, 0.8, split == "train", count)
 '''

@@ -52,6 +52,12 @@ LoggerOption = Annotated[
     Logger, typer.Option(help="Also log to TensorBoard or W&B, in each cell's folder (extra [loggers]).")
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
+DevicesOption = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Devices that share each training of a cell (DDP); numbers stay those of one, but for rounding."
+    ),
+]
 CompileOption = Annotated[
     Compile, typer.Option("--compile", help="torch.compile: on, off, or auto (where it can and where it pays).")
 ]
@@ -60,6 +66,7 @@ CompileOption = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Register this module's commands."""
     app.command(rich_help_panel="One cell")(train)
+    app.command(rich_help_panel="A question")(questions)
     app.command(rich_help_panel="A question")(plan)
     app.command(rich_help_panel="A question")(run)
     app.command(rich_help_panel="A question")(status)
@@ -101,6 +108,7 @@ def train(
     overrides: Overrides = None,
     runs: Runs = None,
     device: DeviceOption = Device.CPU,
+    devices: DevicesOption = 1,
     compiled: CompileOption = Compile.AUTO,
     logger: LoggerOption = Logger.NONE,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; small models are fastest on one.")] = 1,
@@ -117,7 +125,7 @@ def train(
     torch.set_num_threads(threads)
     cell, store = Cell.compose(overrides or []), open_store(runs)
     set_damaged_aside(store, [cell.id])
-    execution = local_execution(store, device.value, compiled.value, logger.value)
+    execution = local_execution(store, device.value, compiled.value, logger.value, devices)
     with one_cell(cell) as (on_progress, should_stop):
         outcome = run_cell(cell, store, execution, on_progress, should_stop, say, retry_failed=True)
     if outcome is Outcome.STOPPED:
@@ -133,16 +141,39 @@ def train(
     console.print(f"{cell.id}  {store.folder(cell.id)}")
 
 
-def plan(question: Question, scale: Scale = "quick", overrides: Overrides = None, json: Json = False) -> None:
-    """Show what a question will train, without training it: cells, partners' match, parameters, FLOPs and time."""
+def questions(json: Json = False) -> None:
+    """List the questions: what each asks, its hypotheses, and its scales with their number of cells."""
     from experiments.cli.console import console, print_json
-    from experiments.cli.tables import plan_rows, plan_table
+    from experiments.cli.tables import question_rows, question_table
 
-    expanded = expand(question, scale, overrides)
+    rows = question_rows()
     if json:
-        print_json(plan_rows(expanded))
+        print_json({"questions": rows})
     else:
-        console.print(plan_table(expanded))
+        console.print(question_table(rows))
+
+
+def plan(
+    question: Question, scale: Scale = "quick", overrides: Overrides = None, runs: Runs = None, json: Json = False
+) -> None:
+    """Show what a question will train, without training it: cells, partners' match, parameters, FLOPs, time and price.
+
+    Times come from the speed of cells that have run here or stand in results/reference, on the device that is named.
+    """
+    from experiments.cli.console import console, print_json
+    from experiments.cli.tables import plan_rows, plan_table, price_lines
+    from experiments.pricing import measured_speeds
+    from experiments.questions import references
+
+    expanded, store = expand(question, scale, overrides), open_store(runs)
+    done = frozenset(cell for cell in expanded.cells if store.status(cell) == "done")
+    data = plan_rows(expanded, measured_speeds(store, references()), done)
+    if json:
+        print_json(data)
+        return
+    console.print(plan_table(data))
+    for line in price_lines(data):
+        console.print(line, highlight=False)
 
 
 def run(
@@ -160,6 +191,7 @@ def run(
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Train cells again that failed before.")] = False,
     device: DeviceOption = Device.CPU,
+    devices: DevicesOption = 1,
     compiled: CompileOption = Compile.AUTO,
     logger: LoggerOption = Logger.NONE,
 ) -> None:
@@ -175,10 +207,15 @@ def run(
     set_damaged_aside(store, expanded.cells)
     if adopt is not None:
         say(f"{store.adopt(read_collection(adopt))} finished cells taken over from {adopt}")
-    execution = {"device": device.value, "compile": compiled.value, "logger": logger.value}
+    execution = {
+        "device": device.value,
+        "devices": devices,
+        "compile": compiled.value,
+        "logger": logger.value,
+    }
     with watching(expanded) as watch:
         found = run_local(list(expanded.cells.values()), store, execution, workers, retry_failed, watch, say)
-    present(expanded, store)
+    present(expanded, store, runs, overrides)
     failed = [status for status in found if status.state is State.FAILED]
     if failed:
         console.print(
@@ -197,7 +234,8 @@ def status(
 ) -> None:
     """Show where every cell of a question stands: done, running, queued, interrupted, failed or missing, and why.
 
-    It reads the runs and asks SLURM where there is one, so it tells the same from anywhere that sees both.
+    It reads the runs and asks SLURM where there is one, so it tells the same from anywhere that sees both. Published
+    rows that are damaged, and that a report leaves out, are listed; looplm run measures them again.
     """
     from experiments.cli.console import console, print_json
     from experiments.cli.live import redrawn
@@ -206,12 +244,16 @@ def status(
 
     expanded, store = expand(question, scale, overrides), open_store(runs)
     cells = list(expanded.cells.values())
-    if json:
-        print_json(status_rows(expanded, statuses(cells, store)))
-    elif watch:
+    if watch:
         redrawn(lambda: statuses(cells, store), lambda found: status_table(expanded, found))
-    else:
-        console.print(status_table(expanded, statuses(cells, store)))
+        return
+    found, problems = statuses(cells, store), store.read(expanded.cells).problems
+    if json:
+        print_json(status_rows(expanded, found, problems))
+        return
+    console.print(status_table(expanded, found))
+    for problem in problems:
+        console.print(f"[yellow]left out[/]: {problem.file}: {problem.reason}", highlight=False)
 
 
 def tune(

@@ -1,14 +1,18 @@
 """Plans, states and results as tables in the terminal, and as plain rows for `--json`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.pricing import Speeds, price
+from experiments.questions import grid, questions
+from results.collection import Problem
+from results.sheet import Sheet, text
 from sweeps.cell import Cell
-from sweeps.cost import estimated_seconds, total_parameters, training_flops
+from sweeps.cost import total_parameters, training_flops
 from sweeps.grid import Plan
 from sweeps.status import CellStatus, State, tally
 
@@ -35,8 +39,49 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def plan_rows(plan: Plan) -> dict[str, Any]:
-    """A plan as plain data: one row per arm and axis point, and the totals over distinct cells."""
+def sheet_table(sheet: Sheet) -> Table:
+    """A sheet of a report for the terminal."""
+    table = Table(title=sheet.title, title_justify="left")
+    for place, (name, numeric) in enumerate(zip(sheet.columns, sheet.numeric, strict=True)):
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=place == 0)
+    for row in sheet.rows:
+        table.add_row(*map(text, row))
+    return table
+
+
+def question_rows() -> list[dict[str, Any]]:
+    """Every question as plain data."""
+    found = {name: grid(name) for name in questions()}
+    return [
+        {
+            "question": name,
+            "asks": asked.text["question"],
+            "claims": {key: hypothesis["claim"] for key, hypothesis in asked.text["hypotheses"].items()},
+            "cells": {scale: len(asked.expand(scale).cells) for scale in asked.text["scales"]},
+        }
+        for name, asked in found.items()
+    ]
+
+
+def question_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The questions for people."""
+    table = Table(title="Questions; see looplm plan QUESTION", title_justify="left", show_lines=True)
+    table.add_column("question", no_wrap=True)
+    for name in ("asks", "claims to be supported or refuted", "cells"):
+        table.add_column(name)
+    for row in rows:
+        claims = "\n".join(f"{key}: {claim}" for key, claim in row["claims"].items())
+        cells = "\n".join(f"{scale} {count}" for scale, count in row["cells"].items())
+        table.add_row(row["question"], row["asks"], claims, cells)
+    return table
+
+
+def plan_rows(plan: Plan, speeds: Sequence[Speeds], done: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """A plan as plain data: one row per arm and axis point, and the totals over distinct cells.
+
+    `seconds` is the time a cell takes on the first device of `speeds`, null where none was measured; `prices` has every
+    device. `done` are the cells that need not be trained any more.
+    """
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for member in plan.members:
         key, cell = (member.part, member.arm, member.point), member.cell
@@ -53,29 +98,41 @@ def plan_rows(plan: Plan) -> dict[str, Any]:
                 "parameters": total_parameters(cell),
                 "steps": cell.budget.steps,
                 "train_flops": training_flops(cell),
-                "seconds": estimated_seconds(cell),
+                "seconds": speeds[0].seconds(cell) if speeds else None,
                 "matches": match and match.quantity,
                 "residual": match and match.residual,
             },
         )
         row["cells"].append(cell.id)
-    cells = plan.cells.values()
+    cells = list(plan.cells.values())
+    prices = [price(cells, each, done) for each in speeds]
     return {
         "question": plan.question,
         "scale": plan.scale,
         "rows": list(rows.values()),
         "cells": len(plan.cells),
         "train_flops": sum(map(training_flops, cells)),
-        "core_seconds": sum(map(estimated_seconds, cells)),
+        "prices": [
+            {
+                "device": each.speeds.device,
+                "gpu": each.speeds.is_gpu,
+                "hours": each.hours,
+                "hours_left": each.hours_left,
+                "beyond_measured": each.beyond,
+                "sources": each.speeds.sources,
+                "sentence": each.sentence,
+            }
+            for each in prices
+        ],
     }
 
 
-def plan_table(plan: Plan) -> Table:
-    """A plan for people. Times are estimates for one core of a laptop."""
-    data = plan_rows(plan)
+def plan_table(data: Mapping[str, Any]) -> Table:
+    """The `plan_rows` for people."""
+    where = f"; times on {data['prices'][0]['device']}" if data["prices"] else ""
     table = Table(
-        title=f"{plan.question} at scale {plan.scale}: {data['cells']} cells, "
-        f"{data['train_flops']:.2e} training FLOPs, about {duration(data['core_seconds'])} on one core",
+        title=f"{data['question']} at scale {data['scale']}: {data['cells']} cells, "
+        f"{data['train_flops']:.2e} training FLOPs{where}",
         title_justify="left",
     )
     for name in ("part", "arm", "model", "axes"):
@@ -100,6 +157,16 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
+def price_lines(data: Mapping[str, Any]) -> list[str]:
+    """The prices of `plan_rows`, a line for each device, and what is not known."""
+    lines = [each["sentence"] for each in data["prices"]]
+    if not any(each["gpu"] for each in data["prices"]):
+        lines.append(
+            "No cell was measured on a GPU, so GPU-hours are not known: train one of these there, and plan again."
+        )
+    return lines
+
+
 def _places(plan: Plan) -> dict[str, str]:
     """Where each cell first stands in the plan."""
     places: dict[str, str] = {}
@@ -108,8 +175,8 @@ def _places(plan: Plan) -> dict[str, str]:
     return places
 
 
-def status_rows(plan: Plan, found: Sequence[CellStatus]) -> dict[str, Any]:
-    """States as plain data."""
+def status_rows(plan: Plan, found: Sequence[CellStatus], problems: Sequence[Problem] = ()) -> dict[str, Any]:
+    """States as plain data, with the published rows that cannot be used."""
     places = _places(plan)
     return {
         "question": plan.question,
@@ -125,6 +192,10 @@ def status_rows(plan: Plan, found: Sequence[CellStatus]) -> dict[str, Any]:
                 "error": status.error,
             }
             for status in found
+        ],
+        "left_out": [
+            {"cell": each.cell, "file": str(each.file), "evaluation": each.evaluation, "reason": each.reason}
+            for each in problems
         ],
     }
 
@@ -165,7 +236,7 @@ def cell_table(cell: Cell, records: pl.DataFrame) -> Table:
         table.add_column("mixture" if loop == 0 else f"loop {loop}", justify="right")
     table.add_column("given recall, last loop", justify="right")
     table.add_column("floor", justify="right")
-    for split in found["split"].unique(maintain_order=True):
+    for split in found.filter(pl.col("metric") == "accuracy")["split"].unique(maintain_order=True):
         here = found.filter(pl.col("split") == split)
 
         def value(metric: str, loop: int | None, here: pl.DataFrame = here) -> str:

@@ -1,11 +1,15 @@
 """`looplm tasks`, `preview` and `sample`: look at the data, and take it elsewhere."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from synthdata.examples import Examples
     from synthdata.task import Task
 
 Overrides = Annotated[
@@ -25,9 +29,7 @@ def tasks(
         Path | None, typer.Option(help="Write a page of examples of every task to this HTML file.", show_default=False)
     ] = None,
 ) -> None:
-    """List the tasks: name, version, source, splits and parameters with their defaults."""
-    import dataclasses
-
+    """List the tasks: source, splits, difficulty, floors and parameters, all at their defaults."""
     from rich.table import Table
 
     from experiments.cli.console import console
@@ -38,11 +40,51 @@ def tasks(
         gallery.write_text(render(task() for task in registered().values()))
         console.print(f"examples of every task in {gallery}")
         return
-    table = Table("task", "version", "source", "splits", "parameters", title="Tasks", title_justify="left")
-    for name, task in registered().items():
-        parameters = ", ".join(f"{k}={v}" for k, v in dataclasses.asdict(task()).items())
-        table.add_row(name, str(task.version), task.source, " ".join(task().splits), parameters)
+    table = Table(title="Tasks", title_justify="left", show_lines=True)
+    for column in ("task", "source", "split", "difficulty", "floor", "parameters"):
+        table.add_column(column, justify="right" if column == "floor" else "left", no_wrap=column in _NARROW)
+    with console.status("floors…"):
+        for task in registered().values():
+            table.add_row(*row(task()))
     console.print(table)
+    console.print(
+        "In italics: a split that is trained, too. Difficulty: from the least to the greatest of a split. Floor: the "
+        "best accuracy, on a split that is not trained (or where all are), of predictors that understand nothing."
+    )
+
+
+_NARROW = ("task", "split", "difficulty", "floor")
+_FLOOR_EXAMPLES = 500
+"""Examples of a split that the listing measures floors on."""
+
+
+def row(task: "Task") -> list[str]:
+    """A task's line of the listing: a line of its own in every cell for every evaluated split."""
+    import dataclasses
+
+    from synthdata.floors import floors
+    from synthdata.streams import Stream
+
+    evaluated = task.splits[1:]
+    untrained = [split for split in evaluated if split not in task.trained_splits]
+    names, ranges, best = [], [], []
+    for split in evaluated:
+        difficulty_N = Stream(task, 0, 0, split).block(0).difficulty_N
+        least, most = difficulty_N.min(), difficulty_N.max()
+        names.append(split if split in untrained else f"[italic]{split}[/]")
+        ranges.append(f"{least}" if least == most else f"{least} … {most}")
+        measured = split in (untrained or evaluated)
+        best.append(f"{max(floors(task, 0, split, _FLOOR_EXAMPLES).values()):.3f}" if measured else "")
+    ranges[0] = f"{task.difficulty}: {ranges[0]}"
+    parameters = ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(task).items())
+    return [
+        f"{task.name}\nversion {task.version}",
+        task.source,
+        "\n".join(names),
+        "\n".join(ranges),
+        "\n".join(best),
+        parameters,
+    ]
 
 
 def _task(name: str, overrides: list[str] | None) -> "Task":
@@ -61,31 +103,51 @@ def preview(
     data_seed: Annotated[int, typer.Option(min=0, help="Data seed: which facts are true.")] = 0,
 ) -> None:
     """Show examples as the model sees them: each input beside what it must predict and what is scored."""
-    from rich.table import Table
-
     from experiments.cli.console import console
-    from synthdata.batch import PADDING, pad
-    from synthdata.examples import UNSCORED
     from synthdata.streams import Stream
 
     chosen = _task(task, overrides)
     examples = Stream(chosen, data_seed, seed, split).examples(0, count)
-    batch, symbols = pad(examples, chosen.max_length - 1), chosen.vocabulary.symbols
     for n in range(count):
-        table = Table(title=f"{task}/{split} example {n}, difficulty {examples.difficulty_N[n]}", title_justify="left")
-        table.add_column("")
-        used = [s for s in range(batch.tokens_BS.shape[1]) if batch.documents_BS[n, s] != PADDING]
-        for s in used:
-            table.add_column(str(s))
-        trained = [batch.weights_BS[n, s] > 0 for s in used]
-        spans = [batch.scored_BS[n, s] for s in used]
-        shown = [t or span != UNSCORED for t, span in zip(trained, spans, strict=True)]
-        targets = [symbols[batch.targets_BS[n, s]] if here else "·" for s, here in zip(used, shown, strict=True)]
-        table.add_row("input", *[symbols[batch.tokens_BS[n, s]] for s in used])
-        table.add_row("label", *[f"[bold green]{t}[/]" if here else t for t, here in zip(targets, shown, strict=True)])
-        table.add_row("trained", *["yes" if here else "·" for here in trained])
-        table.add_row("scored", *["·" if i == UNSCORED else f"[magenta]{chosen.spans[i]}[/]" for i in spans])
-        console.print(table)
+        console.print(f"[italic]{task}/{split} example {n}, {chosen.difficulty}: {examples.difficulty_N[n]}[/]")
+        for table in aligned(chosen, examples.take(slice(n, n + 1)), console.width):
+            console.print(table)
+
+
+def aligned(task: "Task", example: "Examples", room: int) -> Iterator["Table"]:
+    """One example, as a model sees it, in as many tables below one another as `room` columns need."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from synthdata.batch import pad
+    from synthdata.examples import UNSCORED
+
+    batch, symbols = pad(example, int(example.lengths_N[0]) - 1), task.vocabulary.symbols
+    places = []
+    for s, target in enumerate(batch.targets_BS[0]):
+        trained, span = batch.weights_BS[0, s] > 0, batch.scored_BS[0, s]
+        shown = trained or span != UNSCORED
+        places.append(
+            (
+                str(s),
+                symbols[batch.tokens_BS[0, s]],
+                symbols[target] if shown else "·",
+                "yes" if trained else "·",
+                task.spans[span] if span != UNSCORED else "·",
+            )
+        )
+    rows = ("input", "label", "trained", "scored")
+    styles = ("", "bold green", "", "magenta")
+    while places:
+        used, fitting = max(map(len, rows)) + 4, 0
+        while fitting < len(places) and (fitting == 0 or used + max(map(len, places[fitting])) + 3 <= room):
+            used += max(map(len, places[fitting])) + 3
+            fitting += 1
+        line, places = places[:fitting], places[fitting:]
+        table = Table("", *(place[0] for place in line))
+        for i, (name, style) in enumerate(zip(rows, styles, strict=True), start=1):
+            table.add_row(name, *(Text(place[i], "" if place[i] == "·" else style) for place in line))
+        yield table
 
 
 def sample(

@@ -31,6 +31,7 @@ class Addition(Task):
     name: ClassVar[str] = "addition"
     version: ClassVar[int] = 2
     source: ClassVar[str] = "after Power et al. 2022, Grokking, arXiv 2201.02177, App. A.1"
+    difficulty: ClassVar[str] = "operands"
     splits = ("train", "test")
 
     modulus: int = 97

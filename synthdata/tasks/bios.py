@@ -25,11 +25,24 @@ from synthdata.biography import (
 )
 from synthdata.examples import UNSCORED, Examples
 from synthdata.layout import write
-from synthdata.task import Task, register, require
+from synthdata.task import Attributes, Task, register, require
 from synthdata.vocabulary import BOS, PAD, SPECIALS, Vocabulary
 
 NAME, VALUE = 0, 1
 """Places of the spans."""
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Which span each thing that a biography tells is scored in, or `UNSCORED`: name, the six values, gender."""
+
+    name: int = NAME
+    values: tuple[int, ...] = (VALUE,) * len(ATTRIBUTES)
+    gender: int = VALUE
+
+
+SPANS = Spans()
+"""Of the task's own reading: the name, and all values together."""
 
 NAMES = len(FIRST_NAMES) * len(MIDDLE_NAMES) * len(LAST_NAMES)
 """N0, the number of full names."""
@@ -84,6 +97,7 @@ class Bios(Task):
     name: ClassVar[str] = "bios"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Allen-Zhu & Li 2024, Physics of Language Models: Part 3.3, arXiv 2404.05405 (bioS)"
+    difficulty: ClassVar[str] = "attributes told"
     trained_splits: ClassVar[tuple[str, ...]] = ("people",)
     spans: ClassVar[tuple[str, ...]] = ("name", "value")
     splits = ("train", "people")
@@ -173,6 +187,17 @@ class Bios(Task):
             "ceiling_bits": self.people * (name_bits - math.log2(self.people) + value_bits),
         }
 
+    def stored(self, world: People) -> Attributes:
+        """Everybody's values. The work city, which follows from the employer, is scored with it: whichever is told
+        first, both together cost what the employer is worth."""
+        *told, employer = ATTRIBUTES[:-1]
+        bits = {name: math.log2(len(values)) for name, values in zip((*told, employer), VALUES, strict=False)}
+        if self.pronouns == "gendered":
+            bits["gender"] = math.log2(len(PRONOUNS))
+        spans = Spans(UNSCORED, (*range(len(told) + 1), len(told)), len(told) + 1)
+        everybody = np.arange(self.people)
+        return Attributes(bits, self.tell(world, everybody, world.order_NA, world.template_NA, spans))
+
     def _telling(self, rng: np.random.Generator, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Order of the sentences and the sentence of each attribute, [N, A], for a fresh text of each of `count`."""
         order_NA = rng.permuted(np.broadcast_to(np.arange(len(ATTRIBUTES)), (count, len(ATTRIBUTES))), axis=1)
@@ -196,6 +221,7 @@ class Bios(Task):
         person_N: npt.NDArray[np.integer],
         order_NA: npt.NDArray[np.integer],
         template_NA: npt.NDArray[np.integer],
+        spans: Spans = SPANS,
     ) -> Examples:
         """Biographies of people; sentence i is about attribute `order_NA[:, i]`, in words `template_NA[:, i]`."""
         body_NAG = template_tokens(self._pronouns)[order_NA, template_NA]
@@ -208,14 +234,16 @@ class Bios(Task):
         subject_NA3[:, 1:, 0] = first_pronoun + told_N[:, None]
         token_NAG = np.concatenate([subject_NA3, np.where(body_NAG < 0, spoken_NAG, body_NAG)], axis=2)
         span_NAG = np.full(token_NAG.shape, UNSCORED, dtype=np.int8)
-        span_NAG[:, :, 3:][body_NAG < 0] = VALUE
-        span_NAG[:, 0, :3] = NAME
+        span_NAG[:, :, 3:] = np.where(
+            body_NAG < 0, np.array(spans.values, dtype=np.int8)[order_NA][:, :, None], UNSCORED
+        )
+        span_NAG[:, 0, :3] = spans.name
         if self.pronouns == "gendered":
-            span_NAG[:, 1, 0] = VALUE
-        count = len(person_N)
+            span_NAG[:, 1, 0] = spans.gender
+        count, width = len(person_N), math.prod(token_NAG.shape[1:])
         return write(
-            np.concatenate([np.full((count, 1), BOS, dtype=np.int32), token_NAG.reshape(count, -1)], axis=1),
-            np.concatenate([np.full((count, 1), UNSCORED, dtype=np.int8), span_NAG.reshape(count, -1)], axis=1),
+            np.concatenate([np.full((count, 1), BOS, dtype=np.int32), token_NAG.reshape(count, width)], axis=1),
+            np.concatenate([np.full((count, 1), UNSCORED, dtype=np.int8), span_NAG.reshape(count, width)], axis=1),
             self.max_length,
             "all",
             np.full(count, len(ATTRIBUTES)),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from synthdata.chains import ChainOfThought
 from synthdata.examples import NO_PART, UNSCORED, Examples
 from synthdata.layout import write
-from synthdata.task import Task, register, require
+from synthdata.task import MAX_SYMBOLS, Task, register, require
 from synthdata.vocabulary import BOS, PAD, SPECIALS, Vocabulary, numbered
 
 MAX_PAIRS = 50_000_000
@@ -61,6 +61,7 @@ class Comparison(Task):
     name: ClassVar[str] = "comparison"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Wang et al. 2024, Grokked Transformers are Implicit Reasoners, arXiv 2405.15071, Sec. 4"
+    difficulty: ClassVar[str] = "facts to know"
     trained_splits: ClassVar[tuple[str, ...]] = ("facts", "seen")
     facts_split: ClassVar[str | None] = "facts"
     splits = ("train", "facts", "seen", "id", "ood")
@@ -78,7 +79,7 @@ class Comparison(Task):
         super().__post_init__()
         require(self.entities >= 4, "entities", self.entities, "at least 4")
         require(self.attributes >= 1, "attributes", self.attributes, "at least 1")
-        require(self.values >= 2, "values", self.values, "at least 2")
+        require(2 <= self.values <= MAX_SYMBOLS, "values", self.values, f"at least 2 and at most {MAX_SYMBOLS:,}")
         require(
             self.attributes * self.entities**2 <= MAX_PAIRS,
             "entities",

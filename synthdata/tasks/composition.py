@@ -50,6 +50,7 @@ class Composition(Task):
     name: ClassVar[str] = "composition"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Wang et al. 2024, Grokked Transformers are Implicit Reasoners, arXiv 2405.15071, Sec. 3"
+    difficulty: ClassVar[str] = "hops"
     trained_splits: ClassVar[tuple[str, ...]] = ("facts", "seen")
     facts_split: ClassVar[str | None] = "facts"
     splits = ("train", "facts", "seen", "id", "ood_first", "ood_second", "ood_both")
@@ -78,6 +79,12 @@ class Composition(Task):
             self.entities,
             f"fewer: with out_degree {self.out_degree} there are more than {MAX_COMPOSITIONS:,} compositions",
         )
+        require(
+            self.entities * self.relations <= MAX_COMPOSITIONS,
+            "relations",
+            self.relations,
+            f"fewer: {self.entities} entities draw theirs from more than {MAX_COMPOSITIONS:,} in all",
+        )
         require(0 < self.test_share < 1, "test_share", self.test_share, "between 0 and 1, exclusive")
         require(
             0 < self.held_out_facts < 1 and 1 <= self._held_out_count < self._fact_count,
@@ -92,6 +99,7 @@ class Composition(Task):
             self.phi,
             f"above 0 and at most {most:g}, the compositions that an ID fact can begin, less test_share of them",
         )
+        require(self._trained_count >= 1, "phi", self.phi, "large enough for one composition")
         require(self.test_questions >= 1, "test_questions", self.test_questions, "at least 1")
 
     @property
@@ -101,6 +109,10 @@ class Composition(Task):
     @property
     def _held_out_count(self) -> int:
         return round(self.held_out_facts * self._fact_count)
+
+    @property
+    def _trained_count(self) -> int:
+        return round(self.phi * (self._fact_count - self._held_out_count))
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -136,7 +148,7 @@ class Composition(Task):
         kind_C = held_out_F[first_C] + 2 * held_out_F[second_C].astype(np.int8)
         inside, first, second, both = (rng.permutation(np.flatnonzero(kind_C == kind)) for kind in range(4))
         tested = round(self.test_share * len(inside))
-        wanted, available = round(self.phi * (self._fact_count - self._held_out_count)), len(inside) - tested
+        wanted, available = self._trained_count, len(inside) - tested
         require(wanted <= available, "phi", self.phi, f"smaller: it asks for {wanted} of {available} compositions")
 
         chosen = {"seen": inside[tested : tested + wanted]}

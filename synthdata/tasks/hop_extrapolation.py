@@ -12,6 +12,9 @@ from synthdata.examples import Examples
 from synthdata.task import Task, register, require
 from synthdata.vocabulary import SPECIALS, Vocabulary, numbered
 
+MAX_NUMBERS = 200_000_000
+"""Every hop of every question of every length is drawn in memory, and facts are listed as questions as wide as they."""
+
 
 @register
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,7 @@ class HopExtrapolation(Task):
     name: ClassVar[str] = "hop_extrapolation"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Loop, Think & Generalize 2026, arXiv 2604.07822 (depth extrapolation)"
+    difficulty: ClassVar[str] = "hops"
     trained_splits: ClassVar[tuple[str, ...]] = ("facts", "seen")
     facts_split: ClassVar[str | None] = "facts"
     splits = ("train", "facts", "seen", "test", "longer")
@@ -67,7 +71,19 @@ class HopExtrapolation(Task):
             self.hops,
             f"above trained_hops, {self.trained_hops}, and at most 1,000",
         )
-        require(self.test_questions >= 1, "test_questions", self.test_questions, "at least 1")
+        require(
+            self.entities * self.relations * self.hops <= MAX_NUMBERS,
+            "entities",
+            self.entities,
+            f"fewer: entities * relations {self.relations} * hops {self.hops} is more than {MAX_NUMBERS:,}",
+        )
+        most = self.entities * self.relations**2 - 1
+        require(
+            1 <= self.test_questions <= most,
+            "test_questions",
+            self.test_questions,
+            f"at least 1 and at most {most}, all but one of the questions of two hops",
+        )
         available = self.entities * self.relations**2 - self.test_questions
         require(
             1 <= self.training_questions <= available,
@@ -75,6 +91,13 @@ class HopExtrapolation(Task):
             self.training_questions,
             f"at least 1 and, beside test_questions {self.test_questions}, at most the other {available} different "
             "questions of two hops",
+        )
+        require(
+            self.hops**2 * (self.training_questions + self.test_questions) <= MAX_NUMBERS,
+            "hops",
+            self.hops,
+            f"fewer: hops ** 2 * (training_questions {self.training_questions} + test_questions {self.test_questions}) "
+            f"is more than {MAX_NUMBERS:,}",
         )
 
     @property

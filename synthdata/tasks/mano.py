@@ -37,6 +37,7 @@ class Mano(Task):
     name: ClassVar[str] = "mano"
     version: ClassVar[int] = 2
     source: ClassVar[str] = "Allen-Zhu 2025, Physics of Language Models: Part 4.1, arXiv 2512.17351 (Mano)"
+    difficulty: ClassVar[str] = "operations"
     splits = ("train", "test")
 
     modulus: int = 23

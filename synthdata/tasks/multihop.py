@@ -35,7 +35,9 @@ class MultiHop(Task):
 
     The source trains on people's profiles and on questions in sentences, with the loss on every token. It does not say
     how the two are mixed; here `fact_share` does, with one statement for each fact. Names and relations are symbols of
-    our own, as no lists were released. Budgets are nested: a larger one contains every smaller one of its data seed.
+    our own, as no lists were released. Nor is it said whether its batch of 2,048 counts questions or windows of 1,024
+    tokens packed with them (`budget.batch_unit`). Budgets are nested: a larger one contains every smaller one of its
+    data seed.
 
     Attributes:
         entities: |E|, people.
@@ -53,6 +55,7 @@ class MultiHop(Task):
     name: ClassVar[str] = "multihop"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Yao et al. 2025, arXiv 2505.17923, at the size of Ouro, arXiv 2510.25741, App. B.3"
+    difficulty: ClassVar[str] = "hops"
     trained_splits: ClassVar[tuple[str, ...]] = ("facts", "seen")
     facts_split: ClassVar[str | None] = "facts"
     splits = ("train", "facts", "seen", "test")
@@ -91,7 +94,12 @@ class MultiHop(Task):
             f"fewer: entities {self.entities} and relations {self.relations} give {self.questions:,} questions, more "
             f"than {MAX_QUESTIONS:,}",
         )
-        require(self.test_questions >= 1, "test_questions", self.test_questions, "at least 1")
+        require(
+            1 <= self.test_questions < self.questions,
+            "test_questions",
+            self.test_questions,
+            f"at least 1 and below {self.questions}, all different questions",
+        )
         require(
             1 <= self.training_questions <= self.questions - self.test_questions,
             "training_questions",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from synthdata.examples import UNSCORED, Examples
 from synthdata.layout import write
-from synthdata.task import Task, register, require
+from synthdata.task import MAX_LENGTH, MAX_STORED, MAX_SYMBOLS, Task, register, require
 from synthdata.vocabulary import BOS, SPECIALS, Vocabulary, numbered
 
 
@@ -34,6 +34,7 @@ class RandomTokens(Task):
     name: ClassVar[str] = "random_tokens"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Morris et al. 2025, How much do language models memorize?, arXiv 2505.24832"
+    difficulty: ClassVar[str] = "tokens"
     trained_splits: ClassVar[tuple[str, ...]] = ("sequences",)
     facts_split: ClassVar[str | None] = "sequences"
     spans: ClassVar[tuple[str, ...]] = ("sequence",)
@@ -45,9 +46,10 @@ class RandomTokens(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.sequences >= 1, "sequences", self.sequences, "at least 1")
-        require(self.length >= 1, "length", self.length, "at least 1")
-        require(self.symbols >= 2, "symbols", self.symbols, "at least 2")
+        require(1 <= self.length < MAX_LENGTH, "length", self.length, f"at least 1 and below {MAX_LENGTH:,}")
+        most = MAX_STORED // self.length
+        require(1 <= self.sequences <= most, "sequences", self.sequences, f"at least 1 and at most {most:,}")
+        require(2 <= self.symbols <= MAX_SYMBOLS, "symbols", self.symbols, f"at least 2 and at most {MAX_SYMBOLS:,}")
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -1,14 +1,14 @@
 """Records to store: people with random names and random attributes, nothing of which follows from anything else."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from synthdata.examples import UNSCORED, Examples
-from synthdata.task import Task, register, require
+from synthdata.task import MAX_LENGTH, MAX_STORED, MAX_SYMBOLS, Attributes, Task, register, require
 from synthdata.vocabulary import BOS, SPECIALS, Vocabulary, numbered
 
 MAX_BITS = 62
@@ -62,6 +62,7 @@ class Records(Task):
     name: ClassVar[str] = "records"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Allen-Zhu & Li 2024, Physics of Language Models: Part 3.3, arXiv 2404.05405 (bioD)"
+    difficulty: ClassVar[str] = "attributes told"
     trained_splits: ClassVar[tuple[str, ...]] = ("people",)
     spans: ClassVar[tuple[str, ...]] = ("name", "value")
     splits = ("train", "people")
@@ -81,10 +82,22 @@ class Records(Task):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
         for symbols, length in (("name_symbols", "name_length"), ("value_symbols", "chunk_length")):
             base, digits = getattr(self, symbols), getattr(self, length)
-            require(base >= 2, symbols, base, "at least 2")
+            require(2 <= base <= MAX_SYMBOLS, symbols, base, f"at least 2 and at most {MAX_SYMBOLS:,}")
             require(
                 digits * math.log2(base) <= MAX_BITS, length, digits, f"at most {MAX_BITS} / log2 of {symbols} {base}"
             )
+        require(
+            self.max_length <= MAX_LENGTH,
+            "attributes",
+            self.attributes,
+            f"fewer, or of fewer chunks: a record has {self.max_length} tokens, more than {MAX_LENGTH:,}",
+        )
+        require(
+            self.people * self.max_length <= MAX_STORED,
+            "people",
+            self.people,
+            f"at most {MAX_STORED // self.max_length:,} with records of {self.max_length} tokens",
+        )
         require(self.people <= self._names, "people", self.people, f"at most {self._names}, the number of names")
         require(
             self.diversity == self._strings or (self.diversity < self._strings and self.chunks == 1),
@@ -173,6 +186,16 @@ class Records(Task):
             + known_bits
             + self.attributes * _log2_choose(self._strings, self.diversity),
         }
+
+    def stored(self, world: People) -> Attributes:
+        """Everybody's values, in bits of the attribute's own set of strings, which is taken to be known."""
+        examples = self._write(world, np.arange(self.people), world.order_NK)
+        values_NKM = np.full((self.people, self.attributes, 1 + self.chunks * self.chunk_length), UNSCORED, np.int8)
+        values_NKM[:, :, 1:] = world.order_NK[:, :, None]
+        scored_NL = np.full_like(examples.scored_NL, UNSCORED)
+        scored_NL[:, 1 + self.name_length :] = values_NKM.reshape(self.people, -1)
+        bits = self.chunks * math.log2(self.diversity)
+        return Attributes({f"a{k}": bits for k in range(self.attributes)}, replace(examples, scored_NL=scored_NL))
 
     def _orders(self, rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
         return rng.permuted(np.broadcast_to(np.arange(self.attributes), (count, self.attributes)), axis=1)

@@ -55,7 +55,8 @@ class TwoHop(Task):
         relation_kind: whether a relation is a uniformly random function or a uniformly random permutation.
         train_fraction: share of the compositions of facts not held out that is trained.
         held_out_facts: share of the facts that no training composition uses.
-        fact_share: probability that a training example is a fact; else it is a composition.
+        fact_share: probability that a training example is a fact; else it is a composition. With 1 the facts alone are
+            trained, as in the first of two phases.
     """
 
     name: ClassVar[str] = "twohop"
@@ -63,6 +64,7 @@ class TwoHop(Task):
     source: ClassVar[str] = (
         "after Wang et al. 2024, Grokked Transformers are Implicit Reasoners, arXiv 2405.15071, Sec. 3"
     )
+    difficulty: ClassVar[str] = "hops"
     trained_splits: ClassVar[tuple[str, ...]] = ("facts", "seen")
     facts_split: ClassVar[str | None] = "facts"
 
@@ -80,13 +82,13 @@ class TwoHop(Task):
         require(self.relations >= 1, "relations", self.relations, "at least 1")
         require(self.hops >= 2, "hops", self.hops, "at least 2")
         require(0 < self.train_fraction < 1, "train_fraction", self.train_fraction, "between 0 and 1, exclusive")
-        require(0 < self.fact_share < 1, "fact_share", self.fact_share, "between 0 and 1, exclusive")
+        require(0 < self.fact_share <= 1, "fact_share", self.fact_share, "above 0 and at most 1")
         require(0 <= self.held_out_facts < 1, "held_out_facts", self.held_out_facts, "at least 0 and below 1")
         require(
-            self.held_out_facts == 0 or 1 <= self._held_out_count < self._fact_count,
+            self.held_out_facts == 0 or 1 <= self.held_out_count < self.fact_count,
             "held_out_facts",
             self.held_out_facts,
-            f"0, or hold out some but not all of the {self._fact_count} facts",
+            f"0, or hold out some but not all of the {self.fact_count} facts",
         )
         compositions = 0
         for hops in range(2, self.hops + 1):
@@ -100,12 +102,14 @@ class TwoHop(Task):
             )
 
     @property
-    def _fact_count(self) -> int:
+    def fact_count(self) -> int:
+        """F, all facts."""
         return self.entities * self.relations
 
     @property
-    def _held_out_count(self) -> int:
-        return round(self.held_out_facts * self._fact_count)
+    def held_out_count(self) -> int:
+        """How many facts no training composition uses."""
+        return round(self.held_out_facts * self.fact_count)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -135,16 +139,16 @@ class TwoHop(Task):
         else:
             answer_RE = rng.permuted(np.broadcast_to(np.arange(self.entities, dtype=np.int32), shape), axis=1)
         answer_F = answer_RE.T.ravel()
-        held_out_F = np.zeros(self._fact_count, dtype=np.bool_)
-        held_out_F[rng.choice(self._fact_count, size=self._held_out_count, replace=False)] = True
+        held_out_F = np.zeros(self.fact_count, dtype=np.bool_)
+        held_out_F[rng.choice(self.fact_count, size=self.held_out_count, replace=False)] = True
 
-        kind_C = self._kinds(answer_F, held_out_F)
+        kind_C = self.kinds(answer_F, held_out_F)
         trainable, first, later, both = (
-            self._fact_count + np.flatnonzero(kind_C == k).astype(np.int32) for k in range(4)
+            self.fact_count + np.flatnonzero(kind_C == k).astype(np.int32) for k in range(4)
         )
         seen = np.zeros(len(trainable), dtype=np.bool_)
         seen[rng.choice(len(seen), size=round(self.train_fraction * len(seen)), replace=False)] = True
-        facts = np.arange(self._fact_count, dtype=np.int32)
+        facts = np.arange(self.fact_count, dtype=np.int32)
         questions = {"facts": facts, "seen": trainable[seen], "id": trainable[~seen]}
         if self.held_out_facts:
             questions |= {"ood_first": first, "ood_second": later, "ood_both": both}
@@ -157,22 +161,22 @@ class TwoHop(Task):
                 )
         return Facts(answer_F, held_out_F, questions)
 
-    def _kinds(self, answer_F: npt.NDArray[np.int32], held_out_F: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
-        """Of every composition C, in the order of `Facts.questions`: 1 if its first fact is held out, plus 2 if a later
+    def kinds(self, answer_F: npt.NDArray[np.int32], marked_F: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
+        """Of every composition C, in the order of `Facts.questions`: 1 if its first fact is marked, plus 2 if a later
         one is."""
         relation_R = np.arange(self.relations, dtype=np.int32)
-        reached, first, later = answer_F, held_out_F, np.zeros_like(held_out_F)
+        reached, first, later = answer_F, marked_F, np.zeros_like(marked_F)
         kinds = []
         for _ in range(2, self.hops + 1):
             fact = (reached[:, None] * np.int32(self.relations) + relation_R).ravel()
             reached, first, later = answer_F[fact], np.repeat(first, self.relations), np.repeat(later, self.relations)
-            later |= held_out_F[fact]
+            later |= marked_F[fact]
             kinds.append(first + 2 * later.astype(np.int8))
         return np.concatenate(kinds)
 
     def pool(self, world: Facts, split: str) -> Examples | None:
         """Every question of an evaluated split; `train`, a mixture of two of them, is drawn."""
-        return None if split == "train" else self._ask(world, world.questions[split])
+        return None if split == "train" else self.ask(world, world.questions[split])
 
     def draw(self, world: Facts, split: str, rng: np.random.Generator, count: int) -> Examples:
         """Independent questions: `train` is a fact with probability `fact_share`, uniform within either kind."""
@@ -181,8 +185,8 @@ class TwoHop(Task):
             return rng.choice(world.questions[name], size=count)
 
         if split != "train":
-            return self._ask(world, pick(split))
-        return self._ask(world, np.where(rng.random(count) < self.fact_share, pick("facts"), pick("seen")))
+            return self.ask(world, pick(split))
+        return self.ask(world, np.where(rng.random(count) < self.fact_share, pick("facts"), pick("seen")))
 
     def constants(self, world: Facts) -> dict[str, float]:
         """`facts` and `fact_bits`, the entropy of the world's facts in bits: F log2 E for functions, R log2 E! for
@@ -191,12 +195,12 @@ class TwoHop(Task):
         A model whose cross entropy over the facts sums to H nats has stored at least fact_bits - H / ln 2 of them.
         """
         if self.relation_kind == "function":
-            bits = self._fact_count * math.log2(self.entities)
+            bits = self.fact_count * math.log2(self.entities)
         else:
             bits = self.relations * math.lgamma(self.entities + 1) / math.log(2)
-        return {"facts": self._fact_count, "fact_bits": bits}
+        return {"facts": self.fact_count, "fact_bits": bits}
 
-    def _ask(self, world: Facts, question_N: npt.NDArray[np.integer]) -> Examples:
+    def ask(self, world: Facts, question_N: npt.NDArray[np.integer]) -> Examples:
         """The examples of questions, numbered as in `Facts.questions`."""
         starts = np.cumsum([0] + [self.entities * self.relations**hops for hops in range(1, self.hops)])
         hops_N = np.searchsorted(starts, question_N, side="right")

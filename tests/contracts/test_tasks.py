@@ -1,4 +1,5 @@
-"""What every registered task keeps, at its default parameters. A new task inherits this suite by being registered."""
+"""What every registered task keeps, at its default parameters, and the suite's own with those of `variants.json` too. A
+new task inherits this suite by being registered."""
 
 import dataclasses
 import json
@@ -17,14 +18,19 @@ from synthdata.vocabulary import BOS, PAD
 
 GOLDEN = Path(__file__).with_name("golden_tasks.json")
 
-ALL = [cls() for cls in tasks().values()]
-SPLITS = [(task, split) for task in ALL for split in task.splits]
+VARIANTS = {
+    name: task_class(parameters.pop("name"))(**parameters)
+    for name, parameters in json.loads(Path(__file__).with_name("variants.json").read_text()).items()
+}
+DEFAULTS = [cls() for cls in tasks().values()]
+ALL = {task.name: task for task in DEFAULTS} | VARIANTS
+SPLITS = {f"{name}-{split}": (task, split) for name, task in ALL.items() for split in task.splits}
 
-OURS = [task for task in ALL if type(task).__module__.startswith("synthdata.tasks.")]
+OURS = [task for task in DEFAULTS if type(task).__module__.startswith("synthdata.tasks.")]
 """Without the tasks of plug-ins, whose hashes their own packages may keep."""
 
-each_task = pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
-each_split = pytest.mark.parametrize(("task", "split"), SPLITS, ids=[f"{task.name}-{split}" for task, split in SPLITS])
+each_task = pytest.mark.parametrize("task", ALL.values(), ids=ALL)
+each_split = pytest.mark.parametrize(("task", "split"), SPLITS.values(), ids=SPLITS)
 
 
 def content(examples: Examples) -> bytes:
@@ -52,6 +58,19 @@ def test_blocks_are_deterministic(task: Task, split: str) -> None:
     assert content(Stream(task, 0, 0, split).block(1)) != first
 
 
+@each_task
+def test_neighbouring_seeds_are_neither_equal_nor_shifted(task: Task) -> None:
+    """Examples at the same place, or a few places on, are equal no more often than two drawn at random."""
+    here_NL = some(task, "train").tokens_NL
+    counts = np.unique(here_NL, axis=0, return_counts=True)[1]
+    chance = float((counts / BLOCK) @ (counts / BLOCK))
+    for other in (Stream(task, 0, 1), Stream(task, 1, 0)):
+        there_NL = other.examples(0, BLOCK + 2).tokens_NL
+        for shift in range(3):
+            equal_N = (there_NL[shift : shift + BLOCK] == here_NL).all(axis=1)
+            assert equal_N.mean() <= chance + 5 * np.sqrt(chance / BLOCK)
+
+
 @pytest.mark.parametrize("task", OURS, ids=lambda task: task.name)
 def test_bytes_change_only_with_the_version(task: Task) -> None:
     golden = json.loads(GOLDEN.read_text())
@@ -66,7 +85,17 @@ def test_golden_hashes_belong_to_registered_tasks() -> None:
     assert set(json.loads(GOLDEN.read_text())) == {f"{task.name}@{task.version}" for task in OURS}
 
 
-@each_task
+def test_the_variants_of_a_task_change_each_of_its_parameters() -> None:
+    by_task: dict[str, list[Task]] = {}
+    for variant in VARIANTS.values():
+        by_task.setdefault(variant.name, []).append(variant)
+    for name, variants in by_task.items():
+        for field in dataclasses.fields(variants[0]):
+            unchanged = getattr(task_class(name)(), field.name)
+            assert any(getattr(variant, field.name) != unchanged for variant in variants), f"{name}.{field.name}"
+
+
+@pytest.mark.parametrize("task", DEFAULTS, ids=lambda task: task.name)
 def test_docstring_shows_an_example_token_by_token(task: Task) -> None:
     """Two lines, `inputs` and `labels`, of equal length; a label is the next input, or `_` where nothing is trained."""
     shown = {line.split()[0]: line.split()[1:] for line in (type(task).__doc__ or "").splitlines() if line.split()}
@@ -83,6 +112,7 @@ def test_class_variables(task: Task) -> None:
     assert type(task.version) is int
     assert task.version >= 1
     assert task.source
+    assert task.difficulty
     assert task.splits[0] == "train"
     assert len(task.splits) == len(set(task.splits)) >= 2
     assert set(task.trained_splits) < set(task.splits)
@@ -163,7 +193,7 @@ def test_configuration_survives_json(task: Task) -> None:
 
 @each_task
 def test_frozen_and_hashable(task: Task) -> None:
-    assert hash(task) == hash(type(task)())
+    assert hash(task) == hash(dataclasses.replace(task))
     first = dataclasses.fields(task)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(task, first, getattr(task, first))
@@ -172,7 +202,7 @@ def test_frozen_and_hashable(task: Task) -> None:
 @each_split
 def test_text_and_tokens_are_inverse(task: Task, split: str) -> None:
     vocabulary = task.vocabulary
-    assert vocabulary == type(task)().vocabulary
+    assert vocabulary == dataclasses.replace(task).vocabulary
     for tokens in some(task, split).tokens_NL[:20].tolist():
         assert vocabulary.encode(vocabulary.decode(tokens)) == tokens
 

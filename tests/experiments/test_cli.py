@@ -1,6 +1,8 @@
 """What users see when they are wrong, and what never needs torch."""
 
+import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +11,11 @@ import polars as pl
 import pytest
 
 from experiments.cli.main import main
+from results.collection import read_collection, write_collection
+from results.store import Store
 
 QUESTION = "capacity_vs_manipulation"
+REFERENCE = str(Path(__file__).resolve().parents[2] / "results" / "reference" / "quick-cpu")
 
 
 def looplm(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -36,7 +41,13 @@ def looplm(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["preview", "twohop", "--split", "tes"], "split 'tes' is not one of task 'twohop'"),
         (["sample", "twohop", "entities=1", "--out", "x.parquet"], "entities is 1; it must be at least 2"),
         (["tune", QUESTION, "--part", "storage"], "tuning.storage is missing"),
+        (["submit", QUESTION, "--cluster", "devclster"], "Did you mean 'devcluster'"),
+        (["logs", "0123"], "no cell begins so"),
+        (["tune", QUESTION, "--part", "storage", "--cluster", "debug", "--workers", "2"], "--workers is 2"),
         (["report", QUESTION, "--from", "nowhere"], "collection folder nowhere does not exist"),
+        (["report", QUESTION], "nothing to report: none of the 27 cells"),
+        (["table", QUESTION, "--from", REFERENCE, "--table", "capacty"], "Did you mean 'capacity'"),
+        (["compare", REFERENCE, "."], ". is neither a folder of runs nor a saved collection"),
     ],
 )
 def test_bad_input_ends_in_one_line_and_code_2(
@@ -81,7 +92,8 @@ def test_what_the_command_line_does_without_torch(tmp_path: Path) -> None:
 import sys
 from experiments.cli.main import main
 for arguments in (["--help"], ["plan", Q, "--scale", "smoke"], ["status", Q, "--scale", "smoke"],
-                  ["report", Q, "--from", F, "--out", O], ["tasks"]):
+                  ["report", Q, "--from", F, "--out", O], ["table", Q, "--from", F, "--format", "csv"],
+                  ["compare", F, F], ["tasks"]):
     sys.argv = ["looplm", *arguments]
     try:
         main()
@@ -90,8 +102,7 @@ for arguments in (["--help"], ["plan", Q, "--scale", "smoke"], ["status", Q, "--
     for heavy in ("torch", "lightning", "optuna"):
         assert heavy not in sys.modules, (arguments, heavy)
 """
-    reference = Path(__file__).resolve().parents[2] / "results" / "reference" / "quick-cpu"
-    names = f"Q, F, O = {QUESTION!r}, {str(reference)!r}, {str(tmp_path)!r}\n"
+    names = f"Q, F, O = {QUESTION!r}, {REFERENCE!r}, {str(tmp_path)!r}\n"
     done = subprocess.run([sys.executable, "-c", names + code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -131,6 +142,44 @@ def test_a_sample_is_what_the_stream_gives(monkeypatch: pytest.MonkeyPatch, tmp_
         assert answer == examples.answer(n)
 
 
+def test_the_listing_has_difficulty_and_floors_of_every_split() -> None:
+    from experiments.cli.tasks import row
+    from synthdata.floors import floors
+    from synthdata.tasks.twohop import TwoHop
+
+    name, source, splits, difficulty, floor, parameters = row(TwoHop())
+    assert name == "twohop\nversion 1"
+    assert source == TwoHop.source
+    assert splits.split("\n") == ["[italic]facts[/]", "[italic]seen[/]", "id", "ood_first", "ood_second", "ood_both"]
+    assert difficulty.split("\n") == ["hops: 1", "2", "2", "2", "2", "2"]
+    assert "entities=50, relations=5" in parameters
+    untrained = {split: max(floors(TwoHop(), 0, split, 500).values()) for split in splits.split("\n")[2:]}
+    assert floor.split("\n") == ["", "", *(f"{best:.3f}" for best in untrained.values())]
+
+
+@pytest.mark.parametrize("room", [60, 150])
+def test_a_preview_shows_every_token_of_a_long_example(room: int) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from experiments.cli.tasks import aligned
+    from synthdata.streams import pool
+    from synthdata.tasks.bios import Bios
+
+    task, console = Bios(people=5), Console(width=room, file=StringIO())
+    example = pool(task, 0, "people").take(slice(0, 1))
+    for table in aligned(task, example, room):
+        console.print(table)
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.file.getvalue().splitlines()]
+    told = {name: [cell for line in lines if line[:1] == [name] for cell in line[1:]] for name in ("input", "label")}
+    words = task.vocabulary.decode(example.tokens_NL[0]).split()
+    assert told == {"input": words[:-1], "label": words[1:]}
+    assert max(map(len, console.file.getvalue().splitlines())) <= room
+    scored = [cell for line in lines if line[:1] == ["scored"] for cell in line[1:]]
+    assert scored == [("name", "value")[span] if span >= 0 else "·" for span in example.scored_NL[0, 1:]]
+
+
 def test_damaged_rows_are_set_aside_and_measured_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -158,3 +207,95 @@ def test_without_a_compiler_it_runs_eager_and_says_so(
     tiny = ["task.entities=12", "task.relations=3", "model.hidden_size=16", "budget.steps=2", "budget.batch_size=32"]
     assert looplm(monkeypatch, "train", *tiny, "--runs", str(tmp_path / "runs")) == 0
     assert capsys.readouterr().out.count("no C++ compiler found") == 1
+
+
+def test_tables_are_the_same_data_in_every_format(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = {}
+    for form in ("csv", "latex", "markdown"):
+        assert looplm(monkeypatch, "table", QUESTION, "--from", REFERENCE, "--format", form) == 0
+        shown[form] = capsys.readouterr().out
+    table = pl.read_csv(io.StringIO(shown["csv"]))
+    looped = table.filter(table="capacity", arm="looped").row(0, named=True)
+    half = looped["last loop high"] - looped["last loop"]
+    assert looped["last loop"] - looped["last loop low"] == pytest.approx(half)
+    assert f"| {looped['last loop']:.3f} ±{half:.3f} |" in shown["markdown"]
+    assert f"& {looped['last loop']:.3f} $\\pm${half:.3f} &" in shown["latex"]
+    assert looplm(monkeypatch, "table", QUESTION, "--from", REFERENCE, "--table", "capacity") == 0
+    assert capsys.readouterr().out == shown["markdown"].partition("\n**Two-hop")[0]
+
+
+def test_a_report_is_of_the_question_that_was_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    frames = {name: pl.read_parquet(f"{REFERENCE}/{name}.parquet") for name in ("cells", "records", "members")}
+    write_collection(
+        tmp_path, frames["cells"], frames["records"], frames["members"].with_columns(question=pl.lit("other"))
+    )
+    assert looplm(monkeypatch, "report", QUESTION, "--from", str(tmp_path)) == 2
+    assert f"has no rows of question '{QUESTION}'; it holds other" in capsys.readouterr().err
+    two = pl.concat([frames["members"], frames["members"].with_columns(scale=pl.lit("lab"))])
+    write_collection(tmp_path, frames["cells"], frames["records"], two)
+    assert looplm(monkeypatch, "report", QUESTION, "--from", str(tmp_path)) == 2
+    assert "mixes the scales lab, quick; it must hold one" in capsys.readouterr().err
+
+
+def test_a_saved_folder_gets_its_page_and_an_index_beside_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "reference" / "quick"
+    shutil.copytree(REFERENCE, folder)
+    assert looplm(monkeypatch, "report", QUESTION, "--from", str(folder)) == 0
+    assert (folder / "report.html").exists()
+    assert 'href="quick/report.html"' in (folder.parent / "index.html").read_text()
+    assert looplm(monkeypatch, "report", QUESTION, "--from", str(folder), "--out", str(tmp_path / "out")) == 0
+    assert not (tmp_path / "index.html").exists()
+    assert f"--from {folder} --out {tmp_path / 'out'}" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_runs_and_what_was_saved_of_them_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    collection = read_collection(Path(REFERENCE))
+    Store(runs).adopt(collection)
+    assert looplm(monkeypatch, "compare", REFERENCE, str(runs)) == 0
+    assert "identical" in capsys.readouterr().out
+    moved = collection.records.with_columns(value=pl.col("value") + (pl.col("split") == "people").cast(pl.Float64))
+    write_collection(tmp_path / "moved", collection.cells, moved, collection.members)
+    assert looplm(monkeypatch, "compare", REFERENCE, str(tmp_path / "moved"), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["identical"], found["paired"], found["unpaired"]) == (False, 27, 0)
+    assert {shift["split"] for shift in found["shifts"]} == {"people"}
+    assert all(shift["beyond"] and shift["difference"] == pytest.approx(1) for shift in found["shifts"])
+    cut = runs / "cells" / collection.cells["cell"][0] / "rows" / "cell.parquet"
+    cut.write_bytes(cut.read_bytes()[:100])
+    assert looplm(monkeypatch, "compare", REFERENCE, str(runs)) == 0
+    said = capsys.readouterr().out
+    assert "left out" in said
+    assert "26 in both, 1 only in A, 0 only in B" in said
+
+
+def test_a_report_draws_the_sound_rest_and_names_what_it_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    runs, collection = tmp_path / "runs", read_collection(Path(REFERENCE))
+    store = Store(runs)
+    store.adopt(collection)
+    names = collection.members.filter(part="manipulation", arm="plain")["cell"].to_list()
+    cut = store.folder(names[0]) / "rows" / "records.parquet"
+    cut.write_bytes(cut.read_bytes()[:100])
+    (store.folder("0" * 16) / "rows").mkdir(parents=True)
+    assert looplm(monkeypatch, "report", QUESTION, "--runs", str(runs)) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert names[0] in said
+    assert "records.parquet does not match its sum" in said
+    assert "0" * 16 not in said
+    assert "26 of 27 cells have rows" in said
+    page = (runs / "reports" / f"{QUESTION}-quick" / "report.html").read_text()
+    assert "records.parquet does not match its sum" in page
+    assert (runs / "reports" / "index.html").exists()
+    assert looplm(monkeypatch, "status", QUESTION, "--runs", str(runs), "--json") == 0
+    (left_out,) = json.loads(capsys.readouterr().out)["left_out"]
+    assert (left_out["cell"], left_out["evaluation"]) == (names[0], None)

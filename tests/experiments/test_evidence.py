@@ -1,14 +1,16 @@
 """Verdicts, tables and the figure from planted rows: each answer where it should be, whatever is missing or mixed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from experiments.evidence import Evidence, capacity_reading, judge, members
-from experiments.questions import figure, grid, questions
+from experiments.evidence import MIXTURE, Evidence, capacity_reading, judge, members
+from experiments.panels import draw_figure, headline
+from experiments.questions import figure, grid
 from looplm.execution import Execution
 from results.schema import CELLS, RECORDS
 from results.verdict import Verdict
@@ -125,6 +127,19 @@ def test_a_sweep_may_move_to_another_machine_between_replicates(plan: Plan) -> N
     assert (found.outcome, "devices are mixed in replicate 5" in found.sentence) == ("undecided", True)
 
 
+def test_an_arm_may_be_set_against_other_readings_of_itself(plan: Plan) -> None:
+    full = planted(plan, looped_at(0.6, 0.1))
+    early = full.records.filter(pl.col("split") == "ood_both").with_columns(loop=pl.lit(1, pl.Int64), value=pl.lit(0.2))
+    looped = [m.cell.id for m in plan.members if m.arm == "looped"]
+    both = Evidence(full.members, full.cells, pl.concat([full.records, early.filter(pl.col("cell").is_in(looped))]))
+    hypothesis = {key: value for key, value in grid(QUESTION).text["hypotheses"]["H2"].items() if key != "partners"}
+    found = judge(hypothesis | {"against": {"the first loop": {"loop": 1}}}, both)
+    assert found.outcome == "supported"
+    assert found.intervals["the first loop"].mean == pytest.approx(0.4)
+    found = judge(hypothesis | {"against": {"facts": {"split": "facts", "metric": "accuracy"}}}, both)
+    assert found.outcome == "refuted"
+
+
 @pytest.mark.parametrize(("ratio", "outcome"), [(1.0, "supported"), (1.5, "refuted"), (1.09, "undecided")])
 def test_storage_is_judged_by_the_ratio(plan: Plan, ratio: float, outcome: str) -> None:
     def bits(member: Member) -> float:
@@ -165,19 +180,62 @@ def test_the_mixture_is_read_beside_the_last_loop(plan: Plan) -> None:
     )
     both = Evidence(evidence.members, evidence.cells, pl.concat([evidence.records, mixture]))
     place = ("manipulation", "looped", "ood_both", "accuracy_given_recall")
-    assert set(both.values(*place, mixture=True).values()) == {0.3}
+    assert set(both.values(*place, loop=MIXTURE).values()) == {0.3}
     assert both.values(*place) == evidence.values(*place)
 
 
-@pytest.mark.parametrize("name", questions())
-def test_every_question_draws_tables_and_the_same_figure_twice(name: str, tmp_path: Path) -> None:
-    plan = grid(name).expand("lab")
-    evidence = planted(plan, looped_at(0.6, 0.1))
-    hypotheses = grid(name).text["hypotheses"]
+def test_a_figure_is_the_same_each_time_it_is_drawn(tmp_path: Path) -> None:
+    evidence = planted(grid(QUESTION).expand("lab"), looped_at(0.6, 0.1))
+    hypotheses = grid(QUESTION).text["hypotheses"]
     verdicts = {key: judge(hypothesis, evidence) for key, hypothesis in hypotheses.items()}
-    drawing = figure(name)
-    assert all(table.row_count for table in drawing.tables(evidence))
-    first, second = (drawing.draw(evidence, hypotheses, verdicts, tmp_path / folder) for folder in ("one", "two"))
+    drawing = figure(QUESTION)
+    assert all(sheet.rows for sheet in drawing.tables(evidence))
+    panels, lines = drawing.panels(evidence), headline(hypotheses, verdicts)
+    first, second = (draw_figure(panels, lines, tmp_path / folder / "figure") for folder in ("one", "two"))
     assert [path.suffix for path in first] == [".png", ".svg"]
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()
+
+
+def versions(evidence: Evidence, tmp_path: Path) -> Evidence:
+    """The evidence as it is read from a folder."""
+    evidence.save(tmp_path)
+    return Evidence.of_folder(tmp_path, QUESTION)
+
+
+def test_an_older_evaluation_is_never_averaged_with_a_newer_one(plan: Plan, tmp_path: Path) -> None:
+    full = planted(plan, looped_at(0.6, 0.1))
+    plain = [m.cell.id for m in plan.members if (m.part, m.arm) == ("manipulation", "plain") and m.replicate < 2]
+    newer = pl.when(pl.col("cell").is_in(plain)).then(pl.lit("answers@1")).otherwise(pl.lit("answers@2"))
+    found = versions(replace(full, records=full.records.with_columns(evaluation=newer)), tmp_path)
+    assert sorted(found.values("manipulation", "plain", "ood_both", "accuracy_given_recall")) == [2, 3, 4, 5, 6, 7]
+    assert {(p.cell, p.evaluation) for p in found.problems} == {(cell, "answers@1") for cell in plain}
+    assert "6 of 8 replicates against plain" in verdict(found, "H2").sentence
+
+
+def test_cells_of_an_older_task_or_of_other_numerics_are_left_out(plan: Plan, tmp_path: Path) -> None:
+    full = planted(plan, looped_at(0.6, 0.1))
+    lost = {m.replicate: m.cell.id for m in plan.members if (m.part, m.arm) == ("manipulation", "looped")}
+    older, other = lost[0], lost[1]
+    renamed = {other: "0" * 16}
+    cells = full.cells.with_columns(
+        pl.col("cell").replace(renamed),
+        task=pl.when(pl.col("cell") == older).then(pl.lit("twohop@0")).otherwise("task"),
+    )
+    records = full.records.with_columns(pl.col("cell").replace(renamed))
+    found = versions(Evidence(full.members.with_columns(pl.col("cell").replace(renamed)), cells, records), tmp_path)
+    assert sorted(found.values("manipulation", "looped", "ood_both", "accuracy_given_recall")) == [2, 3, 4, 5, 6, 7]
+    reasons = {problem.cell: problem.reason for problem in found.problems}
+    assert reasons == {
+        older: "twohop@0 stands beside version 1 of the task",
+        "0" * 16: "made with other numerics than the cells beside it",
+    }
+
+
+def test_rows_that_are_all_of_other_numerics_are_compared_among_themselves(plan: Plan, tmp_path: Path) -> None:
+    full = planted(plan, looped_at(0.6, 0.1))
+    frames = [frame.with_columns(pl.format("x{}", "cell").alias("cell")) for frame in (full.members, full.cells)]
+    records = full.records.with_columns(pl.format("x{}", "cell").alias("cell"))
+    found = versions(Evidence(frames[0], frames[1], records), tmp_path)
+    assert found.problems == ()
+    assert verdict(found, "H2").outcome == "supported"

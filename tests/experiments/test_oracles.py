@@ -21,6 +21,7 @@ from synthdata.tasks.multihop import MultiHop
 from synthdata.tasks.random_tokens import RandomTokens
 from synthdata.tasks.records import Records
 from synthdata.tasks.twohop import TwoHop
+from synthdata.tasks.twohop_editing import TwoHopEditing
 
 LAYERED = {"entities": 12, "layers": 4, "relations": 2, "training_questions": 15, "test_questions": 5}
 GRAPH = {"entities": 15, "relations": 4, "out_degree": 3, "phi": 1.0, "held_out_facts": 0.2, "test_share": 0.1}
@@ -31,6 +32,7 @@ SMALL: list[Task] = [
     Addition(modulus=5, operands=3, train_fraction=0.6),
     Mano(modulus=3, operations=2, operators="+*", train_fraction=0.7),
     TwoHop(entities=10, relations=3, hops=3, held_out_facts=0.3),
+    TwoHopEditing(entities=10, relations=3, edited_facts=4, rehearsal_share=0.7),
     MultiHop(**LAYERED),
     MultiHop(**LAYERED, chain_of_thought="written"),
     MultiHop(**LAYERED, form="compact", fact_share=0),
@@ -45,6 +47,8 @@ SMALL: list[Task] = [
     Bios(people=25, variant="simple"),
     Bios(people=25, variant="simple", pronouns="neutral"),
     BioQuestions(people=8, variant="simple"),
+    BioQuestions(people=8, variant="simple", questions="comparison", hint_share=0.3, question_share=0.9),
+    BioQuestions(people=8, variant="simple", question_share=0),
 ]
 
 

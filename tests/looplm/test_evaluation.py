@@ -39,8 +39,10 @@ class Planted(LoopLM):
             self.head.weight.copy_(torch.eye(V, 12))
             self.gate.weight.copy_(torch.eye(1, 12).roll(V, 1))
 
-    def exit_states(self, tokens_BS: torch.Tensor, documents_BS: torch.Tensor | None = None) -> list[torch.Tensor]:
-        return [table_VD[tokens_BS] for table_VD in self.table_RVD]
+    def exit_states(
+        self, tokens_BS: torch.Tensor, documents_BS: torch.Tensor | None = None, loops: int | None = None
+    ) -> list[torch.Tensor]:
+        return [table_VD[tokens_BS] for table_VD in self.table_RVD[:loops]]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 
 import looplm
 from sweeps.cell import Cell
+from sweeps.run import Batches
 
 LOOPED = ["model.loops=2", "objective.name=entropy"]
 
@@ -25,6 +26,7 @@ def cell(*overrides: str) -> Cell:
         "optimizer.weight_decay=0",
         "budget.steps=7",
         "budget.layout=pack",
+        "budget.layout=pack budget.context=9 budget.batch_unit=windows",
         "budget.context=9",
         "seeds.data_seed=1",
         "seeds.order_seed=1",
@@ -82,3 +84,24 @@ def test_numerics_and_task_version_are_part_of_the_id(monkeypatch: pytest.Monkey
     assert cell().id == before
     monkeypatch.setattr(type(cell().task), "version", 99)
     assert cell().id != before
+
+
+def test_a_batch_of_windows_is_one_of_the_examples_they_hold() -> None:
+    packed = ["task=multihop", "task.training_questions=500", "budget.layout=pack", "budget.context=64"]
+    windows = cell(*packed, "budget.batch_unit=windows", "budget.batch_size=5")
+    a_window = 64 // (windows.task.max_length - 1)
+    assert a_window > 1
+    assert windows.batch_size == 5 * a_window
+    assert windows.id == cell(*packed, f"budget.batch_size={5 * a_window}").id
+    assert Cell.from_config(windows.config()) == windows
+    for step in range(3):
+        batch = Batches(windows)(step)
+        assert batch.documents_BS.max() + 1 == 5 * a_window
+        assert batch.tokens_BS.shape[0] <= 5
+    questions = cell(*packed, "task.fact_share=0", "budget.batch_unit=windows", "budget.batch_size=5")
+    assert Batches(questions)(0).tokens_BS.shape[0] == 5
+
+
+def test_windows_are_packed() -> None:
+    with pytest.raises(ValueError, match=r"budget\.batch_unit is 'windows'; it must be examples in layout pad"):
+        cell("budget.batch_unit=windows")

@@ -114,7 +114,8 @@ GRID: dict[str, Any] = {
             "arms": {
                 "once_once": {},
                 "once_twice": {"model.loops": 2},
-                "twice_once": {"pretrained": "first/twice"},
+                "twice_once": {"pretrained": "first/twice", "model.loops": 1},
+                "twice_twice": {"pretrained": "first/twice"},
                 "plain": {"partner": "plain", "of": "once_twice"},
             },
             "evaluations": [],
@@ -137,11 +138,12 @@ def test_a_grid_names_the_arm_that_a_cell_begins_with() -> None:
     plan = Grid("question", GRID, {}).expand("quick")
     first = {(m.arm, m.cell.task.entities, m.replicate): m.cell for m in plan.members if m.part == "first"}  # type: ignore[attr-defined]
     second = [member for member in plan.members if member.part == "second"]
-    assert len(second) == 4 * 4 * 2
+    assert len(second) == 5 * 4 * 2
     for member in second:
-        loops = "twice" if member.arm == "twice_once" else "once"
+        loops = "twice" if member.arm.startswith("twice") else "once"
         entities = member.cell.task.entities  # type: ignore[attr-defined]
         assert member.cell.pretrained == first[loops, entities, member.replicate]
+        assert member.cell.model.loops == (2 if member.arm.endswith("twice") else 1)
         assert member.cell.optimizer.lr in (1e-3, 1e-2)
 
 

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from looplm.execution import Execution
+from results.schema import RECORDS
 from results.store import Store
 from sweeps import run as run_module
 from sweeps.cell import Cell
@@ -188,3 +189,14 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def test_a_cell_on_two_devices_gives_the_numbers_of_one(store: Store, tmp_path: Path) -> None:
+    looped = cell("model.loops=2", "objective.name=entropy")
+    assert run_cell(looped, store, Execution(compile="off", devices=2)) is Outcome.DONE
+    quiet = Store(tmp_path / "quiet")
+    run_cell(looped, quiet, EAGER)
+    both = [each.read().records.filter(pl.col("metric") == "nats").sort(RECORDS.key) for each in (store, quiet)]
+    assert both[0].select(RECORDS.key).equals(both[1].select(RECORDS.key))
+    assert both[0]["value"].to_list() == pytest.approx(both[1]["value"].to_list(), rel=1e-4)
+    assert store.read().cells["backend"].item() == "eager on 2 devices"

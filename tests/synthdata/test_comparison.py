@@ -117,6 +117,7 @@ def test_values_are_uniform_and_their_bits_counted() -> None:
     [
         ({"entities": 3}, "entities is 3; it must be at least 4"),
         ({"attributes": 0}, "attributes is 0; it must be at least 1"),
+        ({"values": 10**9}, "values is 1000000000; it must be at least 2 and at most 1,000,000"),
         ({"values": 1}, "values is 1; it must be at least 2"),
         ({"entities": 3000}, "entities is 3000; it must be fewer: with attributes 10 there are more than 50,000,000"),
         ({"held_out_entities": 0.01}, "held_out_entities is 0.01; it must be a share that leaves at least 2 of the"),

@@ -138,6 +138,8 @@ def test_fact_bits() -> None:
         ({"held_out_facts": float("nan")}, "held_out_facts is nan; it must be a share"),
         ({"phi": float("nan")}, "phi is nan; it must be above 0"),
         ({"test_share": 1.0}, "test_share is 1.0; it must be between 0 and 1, exclusive"),
+        ({"relations": 10**9}, "relations is 1000000000; it must be fewer: 200 entities draw theirs from more than"),
+        ({"phi": 1e-9}, "phi is 1e-09; it must be large enough for one composition"),
         ({"phi": 0.0}, "phi is 0.0; it must be above 0 and at most 9.95"),
         ({"phi": 9.96}, "phi is 9.96; it must be above 0 and at most 9.95, the compositions that an ID fact can begin"),
         ({"test_questions": 0}, "test_questions is 0"),

@@ -113,6 +113,12 @@ def test_fact_bits() -> None:
         ({"relations": 0}, "relations is 0; it must be at least 1"),
         ({"trained_hops": 1}, "trained_hops is 1; it must be between 2 and 1,000"),
         ({"hops": 4}, "hops is 4; it must be above trained_hops, 4, and at most 1,000"),
+        ({"hops": 1000}, "hops is 1000; it must be fewer: hops ** 2 * (training_questions 15000 + test_questions 750)"),
+        (
+            {"entities": 10**9},
+            "entities is 1000000000; it must be fewer: entities * relations 10 * hops 40 is more than",
+        ),
+        ({"entities": 2}, "test_questions is 750; it must be at least 1 and at most 199, all but one of the questions"),
         ({"test_questions": 0}, "test_questions is 0; it must be at least 1"),
         (
             {"training_questions": 19_251},

@@ -162,6 +162,7 @@ def test_fact_bits_count_the_worlds() -> None:
             "training_questions is 797001; it must be at least 1 and, beside test_questions 3000, at most the other "
             "797000 of 800000 different questions",
         ),
+        ({"relations": 1}, "test_questions is 3000; it must be at least 1 and below 100, all different questions"),
         ({"test_questions": 0}, "test_questions is 0; it must be at least 1"),
         ({"fact_share": 1.0}, "fact_share is 1.0; it must be at least 0 and below 1"),
         ({"form": "prose"}, "form is 'prose'; it must be sentence | compact"),

@@ -54,6 +54,9 @@ def test_the_ceiling_is_what_a_perfect_model_shows_even_where_sequences_repeat()
     [
         ({"sequences": 0}, "sequences is 0; it must be at least 1"),
         ({"length": 0}, "length is 0; it must be at least 1"),
+        ({"sequences": 10**12}, "sequences is 1000000000000; it must be at least 1 and at most 31,250,000"),
+        ({"length": 10**12}, "length is 1000000000000; it must be at least 1 and below 10,000"),
+        ({"symbols": 10**9}, "symbols is 1000000000; it must be at least 2 and at most 1,000,000"),
         ({"symbols": 1}, "symbols is 1; it must be at least 2"),
     ],
 )

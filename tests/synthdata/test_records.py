@@ -114,6 +114,15 @@ def test_the_measure_reaches_its_ceiling_for_a_perfect_model_and_zero_for_an_ign
         ({"people": 64**3 + 1}, "people is 262145; it must be at most 262144, the number of names"),
         ({"attributes": 0}, "attributes is 0; it must be at least 1"),
         ({"chunks": 0}, "chunks is 0; it must be at least 1"),
+        ({"value_symbols": 10**9}, "value_symbols is 1000000000; it must be at least 2 and at most 1,000,000"),
+        (
+            {"attributes": 10**9},
+            "attributes is 1000000000; it must be fewer, or of fewer chunks: a record has 3000000004",
+        ),
+        (
+            {"people": 10**9, "name_length": 9},
+            "people is 1000000000; it must be at most 17,857,142 with records of 28 tokens",
+        ),
         ({"name_symbols": 1}, "name_symbols is 1; it must be at least 2"),
         ({"name_length": 11}, "name_length is 11; it must be at most 62 / log2 of name_symbols 64"),
         (

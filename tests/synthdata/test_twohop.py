@@ -183,7 +183,7 @@ def test_no_parameters_leak_a_held_out_fact(
         ({"held_out_facts": 0.001}, "held_out_facts is 0.001; it must be 0, or hold out some but not all of the 250"),
         ({"held_out_facts": 0.999}, "held_out_facts is 0.999; it must be 0, or hold out some but not all of the 250"),
         ({"fact_share": 0.0}, "fact_share is 0.0"),
-        ({"fact_share": 1}, "fact_share is 1.0"),
+        ({"fact_share": 1.5}, "fact_share is 1.5"),
         (
             {"entities": 2_000_001},
             "entities is 2000001; it must be fewer: with relations 5 and hops 2 there are more than",

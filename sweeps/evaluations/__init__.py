@@ -1,4 +1,4 @@
-"""What can be measured of a trained cell beside its answers, by name. Knows where each is computed; computes nothing.
+"""What can be measured of a trained cell beside its answers, by name. Each is computed in the module of that name here.
 
 Answers and floors are published together with the cell's row. An evaluation comes later, from the stored checkpoint,
 and is published beside them: a new one never trains anything again. Its name and version stand in `records.evaluation`.
@@ -26,12 +26,10 @@ class Evaluation:
     Attributes:
         name: as in a grid file.
         version: raised whenever the same checkpoint would give other rows.
-        module: where `measure(cell, model) -> records` lives.
     """
 
     name: str
     version: int
-    module: str
 
     @property
     def id(self) -> str:
@@ -40,11 +38,14 @@ class Evaluation:
 
     def measure(self, cell: "Cell", model: "LoopLM") -> "pl.DataFrame":
         """The records of a trained cell."""
-        found: pl.DataFrame = importlib.import_module(self.module).measure(cell, model, self.id)
+        module = importlib.import_module(f"{__name__}.{self.name}")
+        found: pl.DataFrame = module.measure(cell, model, self.id)
         return found
 
 
-EVALUATIONS: dict[str, Evaluation] = {}
+_ALL = (Evaluation("attributes", 1), Evaluation("depth", 1), Evaluation("exit_rules", 1), Evaluation("faithfulness", 1))
+
+EVALUATIONS: dict[str, Evaluation] = {each.name: each for each in _ALL}
 """Every evaluation by name."""
 
 

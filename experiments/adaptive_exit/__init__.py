@@ -1,0 +1,1 @@
+"""Can a model leave the loop early where a question needs few loops, without losing accuracy?"""
