@@ -118,7 +118,7 @@ def _stage(cell: Cell, missing: Collection[str]) -> int:
 
 
 def _batch(cells: Sequence[Cell], cluster: Cluster, stage: int, speed: float) -> Batch:
-    costs = [estimated_seconds(cell) / speed / cluster.workers for cell in cells]
+    costs = [estimated_seconds(cell) / speed / cluster.workers / cluster.devices for cell in cells]
     limit = cluster.time_minutes * 60 - cluster.signal_seconds - 60
     jobs = job_count(costs, limit, cluster.throttle, cluster.least_minutes * 60)
     if cluster.executor != "slurm":
@@ -174,7 +174,7 @@ def send(
         folder.mkdir(parents=True)
     submission.jobs_folder.chmod(0o755)
     for number, array in enumerate(submission.arrays):
-        execution = {"device": array.cluster.device, "compile": array.cluster.compile}
+        execution = {name: getattr(array.cluster, name) for name in ("device", "devices", "compile")}
         for index, ids in enumerate(array.packs):
             Listing([cells[cell] for cell in ids], execution).write(submission.list_of(number, index))
     if dry_run:
