@@ -2,7 +2,7 @@
 
 import json
 
-from experiments.composing import LIMITS, METRIC, SPLIT, VALUES, composition_sheet
+from experiments.composing import LIMITS, METRIC, SPLIT, UPRIGHT, composition_sheet
 from experiments.evidence import Evidence
 from experiments.panels import Curves, Panel
 from experiments.series import along, arms, column
@@ -62,4 +62,4 @@ def panels(evidence: Evidence) -> list[Panel]:
     if not curves:
         return []
     highest = max((floor.mean for floor in floors if floor is not None), default=None)
-    return [Curves(curves=curves, axis="optimiser steps", log=True, values=VALUES, floor=highest, limits=LIMITS)]
+    return [Curves(curves=curves, axis="optimiser steps", log=True, values=UPRIGHT, floor=highest, limits=LIMITS)]

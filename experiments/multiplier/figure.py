@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from experiments.composing import LIMITS, METRIC, SPLIT, VALUES, composition_sheet
+from experiments.composing import LIMITS, METRIC, SPLIT, UPRIGHT, composition_sheet
 from experiments.evidence import Evidence, ceiling
 from experiments.panels import Curves, Panel
 from experiments.series import Series, along, arms, by_arm, column
@@ -119,7 +119,7 @@ def panels(evidence: Evidence) -> list[Panel]:
                 curves=[_placed(row, _size(evidence, USE, row.label)) for row in rows],
                 axis="parameters",
                 log=True,
-                values=VALUES,
+                values=UPRIGHT,
                 limits=LIMITS,
             )
         )
