@@ -32,6 +32,7 @@ class Array:
         packs: for each job the ids of its cells, in running order.
         cluster: how each job was sent.
         stage: arrays of a later stage begin when those of the earlier ones have ended.
+        after: jobs of earlier submissions that have to end before.
         seconds: estimated work of each job.
         jobs: ids that the executor gave them; empty until it has.
     """
@@ -39,6 +40,7 @@ class Array:
     packs: tuple[tuple[str, ...], ...]
     cluster: Cluster
     stage: int
+    after: tuple[str, ...]
     seconds: tuple[float, ...]
     jobs: tuple[str, ...] = ()
 
@@ -127,6 +129,7 @@ def _array(entry: Mapping[str, Any]) -> Array:
         packs=tuple(map(tuple, entry["packs"])),
         cluster=construct(Cluster, entry["cluster"], "cluster"),
         stage=entry["stage"],
+        after=tuple(entry["after"]),
         seconds=tuple(entry["seconds"]),
         jobs=tuple(entry["jobs"]),
     )
