@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slurm.submission import COMMENT, Place, Submission
+from slurm.submission import COMMENT, Place, Submission, places
 
 ANSWER_SECONDS = 20.0
 
@@ -117,6 +117,18 @@ def _runs(pid: str, folder: Path) -> bool:
         return str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def holders(cells: Collection[str], sent: Iterable[Submission], queue: Queue) -> dict[str, list[str]]:
+    """Ids of the jobs that hold one of these cells and have not ended, by executor."""
+    found: dict[str, list[str]] = {"slurm": [], "local": []}
+    for cell, where in places(sent).items():
+        for place in where if cell in cells else ():
+            job = queue.jobs.get(place.key)
+            if job is not None and not job.ended:
+                known = found[place.submission.arrays[place.array].cluster.executor]
+                known += [] if job.id in known else [job.id]
+    return found
 
 
 def fate(place: Place, queue: Queue) -> str:

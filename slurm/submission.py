@@ -32,6 +32,7 @@ class Array:
         packs: for each job the ids of its cells, in running order.
         cluster: how each job was sent.
         stage: arrays of a later stage begin when those of the earlier ones have ended.
+        after: jobs of earlier submissions that have to end before.
         seconds: estimated work of each job.
         jobs: ids that the executor gave them; empty until it has.
     """
@@ -39,6 +40,7 @@ class Array:
     packs: tuple[tuple[str, ...], ...]
     cluster: Cluster
     stage: int
+    after: tuple[str, ...]
     seconds: tuple[float, ...]
     jobs: tuple[str, ...] = ()
 
@@ -115,11 +117,21 @@ class Submission:
 
     @classmethod
     def read(cls, folder: Path) -> "Submission":
-        """What `write` wrote."""
-        text = json.loads((folder / "submission.json").read_text())
-        arrays = tuple(_array(entry) for entry in text["arrays"])
-        own = {name: text[name] for name in ("title", "cluster", "sent", "host")}
-        return cls(folder, code=Path(text["code"]), arrays=arrays, **own)
+        """What `write` wrote.
+
+        Raises:
+            ValueError: naming the file, if it is damaged or another version's.
+        """
+        path = folder / "submission.json"
+        try:
+            text = json.loads(path.read_text())
+            arrays = tuple(_array(entry) for entry in text["arrays"])
+            own = {name: text[name] for name in ("title", "cluster", "sent", "host")}
+            return cls(folder, code=Path(text["code"]), arrays=arrays, **own)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is no submission of this version ({error!r}); cancel its jobs, remove it"
+            ) from None
 
 
 def _array(entry: Mapping[str, Any]) -> Array:
@@ -127,6 +139,7 @@ def _array(entry: Mapping[str, Any]) -> Array:
         packs=tuple(map(tuple, entry["packs"])),
         cluster=construct(Cluster, entry["cluster"], "cluster"),
         stage=entry["stage"],
+        after=tuple(entry["after"]),
         seconds=tuple(entry["seconds"]),
         jobs=tuple(entry["jobs"]),
     )

@@ -9,7 +9,7 @@ from experiments.cli.sweeps import Json, Overrides, Question, Runs, Scale, expan
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from slurm.send import Proposal
+    from slurm.propose import Proposal
 
 ClusterName = Annotated[
     str, typer.Option("--cluster", help="A name in slurm/clusters, local and debug among them, or a YAML file.")
@@ -41,7 +41,8 @@ def submit(
     """
     from experiments.cli.console import console
     from slurm.cluster import load
-    from slurm.send import alone, propose, send
+    from slurm.propose import propose
+    from slurm.send import alone, send
 
     chosen = load(cluster)
     expanded, store = expand(question, scale, overrides).only(part or (), arm or ()), open_store(runs)

@@ -16,8 +16,9 @@ from looplm.execution import Execution
 from results.store import Store
 from slurm import devcluster
 from slurm.cluster import Cluster, load
+from slurm.propose import propose
 from slurm.queue import Job, look
-from slurm.send import alone, propose, send
+from slurm.send import alone, send
 from slurm.status import statuses
 from slurm.submission import Submission
 from sweeps.cell import Cell

@@ -20,9 +20,10 @@ from slurm.cancel import cancel
 from slurm.cluster import load
 from slurm.job import InProcess
 from slurm.logs import history
+from slurm.propose import propose
 from slurm.queue import NoAnswerError, Queue, fate, look
 from slurm.run import run_on_cluster
-from slurm.send import alone, propose, send
+from slurm.send import alone, send
 from slurm.status import statuses
 from slurm.submission import Submission, places, submissions
 from sweeps.cell import Cell
@@ -159,8 +160,18 @@ def test_the_queue_is_read_by_our_comment(store: Store, monkeypatch: pytest.Monk
     held, lost = statuses(cells, store)
     assert (held.state, held.job) == (State.QUEUED, "7_0 PENDING (launch failed requeued held)")
     assert (lost.state, lost.error) == (State.MISSING, "job 7_1 ended without it: NODE_FAIL")
-    proposal = propose(cells, store, "devcluster", load("devcluster"))
-    assert [cell.id for batch in proposal.batches for pack in batch.packs for cell in pack] == [cells[1].id]
+    children = [dataclasses.replace(parent, pretrained=parent) for parent in cells]
+    proposal = propose([cells[0], *children], store, "devcluster", load("devcluster"))
+    found = [(b.stage, b.after, [c.id for pack in b.packs for c in pack]) for b in proposal.batches]
+    assert found == [(0, (), [cells[1].id]), (0, ("7_0",), [children[0].id]), (1, (), [children[1].id])]
+    assert proposal.skipped == {State.QUEUED: 1}
+
+
+def test_a_submission_that_cannot_be_read_is_named(store: Store) -> None:
+    sent = pending(store)
+    (sent.folder / "submission.json").write_text('{"arrays": []}')
+    with pytest.raises(ValueError, match=rf"{sent.name}/submission.json is no submission of this version"):
+        statuses([cell()], store)
 
 
 def test_why_a_job_is_gone(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
