@@ -100,6 +100,21 @@ def test_an_evaluation_that_raises_fails_alone(store: Store, weighing: Weighing)
     assert statuses([cell("weighing")], store)[0].state is State.DONE
 
 
+def test_weights_that_cannot_be_had_again_fail_what_needs_them(
+    store: Store, weighing: Weighing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_cell(cell(), store, EAGER)
+
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise ValueError("not this checkpoint")
+
+    monkeypatch.setattr("sweeps.run.fit", refuse)
+    assert run_cell(cell("weighing"), store, EAGER) is Outcome.FAILED
+    assert store.read().cells["status"].to_list() == ["done"]
+    (status,) = statuses([cell("weighing")], store)
+    assert (status.state, status.error) == (State.FAILED, "weighing@1: ValueError: not this checkpoint")
+
+
 def test_a_listing_carries_them(weighing: Weighing, tmp_path: Path) -> None:
     Listing([cell("weighing"), cell()], {"compile": "off"}, True).write(tmp_path / "list.json")
     found = Listing.read(tmp_path / "list.json")
