@@ -71,7 +71,7 @@ def test_a_new_evaluation_reads_the_stored_checkpoint(store: Store, weighing: We
     assert (store.folder(cell().id) / "checkpoint.ckpt").stat().st_mtime_ns == trained
     assert statuses([cell("weighing")], store)[0].state is State.DONE
     records = store.read().records
-    assert set(records["evaluation"]) == {"answers@1", "floors@1", "weighing@1"}
+    assert set(records["evaluation"]) == {"answers@1", "floors@1", "stability@1", "weighing@1"}
     assert records.equals(store.read().records)
 
 
