@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,14 +71,17 @@ class Store:
             return "done"
         return "failed" if (folder / "failure.parquet").exists() else None
 
-    def publish(self, cell: Mapping[str, Any], records: pl.DataFrame) -> bool:
+    def publish(
+        self, cell: Mapping[str, Any], records: pl.DataFrame, confirm: Callable[[], bool] = lambda: True
+    ) -> bool:
         """Publish a finished cell: its row of `CELLS` and its rows of `RECORDS`, both or neither.
 
         Both are written to a folder beside, which is then renamed; the system refuses to rename over a folder that
-        holds files, so that the first of several processes wins and nothing is ever overwritten.
+        holds files, so that the first of several processes wins and nothing is ever overwritten. `confirm` is asked
+        between the two; whoever takes the cell over first makes it say no, and then calls `discard_drafts`.
 
         Returns:
-            True if these rows were published, False if the cell already had rows.
+            True if these rows were published, False if the cell already had rows or `confirm` said no.
         """
         row = CELLS.frame([cell])
         if cell["status"] != "done":
@@ -90,20 +93,32 @@ class Store:
                     f"records.evaluation is {evaluation!r}; with a cell it must be {' | '.join(WITH_CELL)}"
                 )
         folder = self._writable(cell["cell"])
-        return _publish_folder(folder, folder / "rows", {"cell": row, "records": records})
+        return _publish_folder(folder, folder / "rows", {"cell": row, "records": records}, confirm)
 
-    def add(self, cell: str, evaluation: str, records: pl.DataFrame) -> bool:
-        """Publish a further evaluation of a done cell, whole or not at all.
+    def discard_drafts(self, cell: str) -> None:
+        """Remove what was written beside and not renamed into place: whoever was about to publish it no longer can."""
+        folder = self.folder(cell)
+        for draft in (*folder.glob(".rows-*"), *self._measured(cell).glob(".*@*")):
+            if _SET_ASIDE not in draft.name:
+                doomed = folder / f".discarded-{uuid.uuid4().hex}"
+                with contextlib.suppress(FileNotFoundError):
+                    draft.rename(doomed)
+                _remove(doomed)
+
+    def add(
+        self, cell: str, evaluation: str, records: pl.DataFrame, confirm: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Publish a further evaluation of a done cell, whole or not at all; `confirm` as for `publish`.
 
         Returns:
-            True if these records were published, False if the cell already had this evaluation.
+            True if these records were published, False if the cell already had this evaluation or `confirm` said no.
         """
         records = _checked_records(records, cell)
         if others := [name for name in records["evaluation"].unique() if name != evaluation]:
             raise ValueError(f"records.evaluation is {others[0]!r}; it must be {evaluation!r}")
         folder = self._measured(cell)
         folder.mkdir(parents=True, exist_ok=True)
-        added = _publish_folder(folder, folder / evaluation, {"records": records})
+        added = _publish_folder(folder, folder / evaluation, {"records": records}, confirm)
         (folder / f"{evaluation}.error").unlink(missing_ok=True)
         return added
 
@@ -151,6 +166,13 @@ class Store:
             raise ValueError(f"cells.status is {cell['status']!r}; it must be failed to be published as a failure")
         write_durably(self._writable(cell["cell"]) / "failure.parquet", to_parquet(row))
 
+    def forget_failure(self, cell: str) -> None:
+        """Set aside that a cell failed, and that evaluations of it did, so that they are tried again."""
+        if self.status(cell) == "failed":
+            self.set_aside(cell)
+        for error in self._measured(cell).glob("*.error"):
+            error.unlink()
+
     def error(self, cell: str) -> str | None:
         """The last line of why a cell failed, or None if it has not."""
         cells = self.read([cell]).cells
@@ -159,7 +181,7 @@ class Store:
     def set_aside(self, cell: str, evaluation: str | None = None) -> Path:
         """Move what a cell, or one further evaluation of it, has published out of the way, to be made again. Returns
         where it is now."""
-        mark = f"set-aside-{uuid.uuid4().hex[:8]}"
+        mark = f"{_SET_ASIDE}-{uuid.uuid4().hex[:8]}"
         if evaluation is not None:
             published = self._measured(cell) / evaluation
             aside = published.with_name(f".{evaluation}-{mark}")
@@ -251,6 +273,7 @@ class Store:
         return folder
 
 
+_SET_ASIDE = "set-aside"
 _ROWS_FILES = ("cell.parquet", "records.parquet")
 _ABSENT = (None, None)
 
@@ -284,13 +307,15 @@ def _checked_records(records: pl.DataFrame, cell: str) -> pl.DataFrame:
     return records.sort(RECORDS.key)
 
 
-def _publish_folder(folder: Path, target: Path, frames: Mapping[str, pl.DataFrame]) -> bool:
+def _publish_folder(
+    folder: Path, target: Path, frames: Mapping[str, pl.DataFrame], confirm: Callable[[], bool]
+) -> bool:
     """Write a bundle beside `target`, in `folder`, and rename it into place, unless somebody was first."""
     beside = folder / f".{target.name}-{uuid.uuid4().hex}"
     beside.mkdir()
     try:
         write_bundle(beside, frames)
-        return _rename_exclusively(beside, target)
+        return confirm() and _rename_exclusively(beside, target)
     finally:
         _remove(beside)
 

@@ -14,24 +14,31 @@ from sweeps.evaluations import EVALUATIONS
 
 
 class State(StrEnum):
-    """The state of a cell. `UNMEASURED` is trained and has rows, but an evaluation is still to come."""
+    """The state of a cell. `UNMEASURED` is trained and has rows, but an evaluation is still to come; `QUEUED` lies in a
+    cluster's job, which the run folders do not know."""
 
     DONE = "done"
     RUNNING = "running"
+    QUEUED = "queued"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     UNMEASURED = "unmeasured"
     MISSING = "missing"
 
 
+OPEN = frozenset({State.MISSING, State.INTERRUPTED, State.UNMEASURED})
+"""States of a cell that is still to be run and that nobody has."""
+
+
 @dataclass(frozen=True)
 class CellStatus:
-    """One cell: its state, how far it is while it trains, and the last line of its error if it failed."""
+    """One cell: its state, how far it is while it trains, the last line of its error if it failed, and its job."""
 
     cell: Cell
     state: State
     progress: dict[str, Any] | None = None
     error: str | None = None
+    job: str | None = None
 
     @property
     def seconds_left(self) -> float | None:
@@ -50,8 +57,8 @@ def _status(cell: Cell, store: Store) -> CellStatus:
     folder = store.folder(cell.id)
     path = folder / "progress.json"
     progress = json.loads(path.read_text()) if path.exists() else None
-    if owner(folder) is not None:
-        return CellStatus(cell, State.RUNNING, progress)
+    if (running := owner(folder)) is not None:
+        return CellStatus(cell, State.RUNNING, progress, job=running.get("job"))
     if published == "failed":
         return CellStatus(cell, State.FAILED, error=store.error(cell.id))
     if published == "done":

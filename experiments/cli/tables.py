@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.pricing import Speeds, price
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _COLOURS = {
     State.DONE: "green",
     State.RUNNING: "cyan",
+    State.QUEUED: "blue",
     State.INTERRUPTED: "yellow",
     State.FAILED: "red",
     State.UNMEASURED: "yellow",
@@ -158,6 +160,7 @@ def status_rows(plan: Plan, found: Sequence[CellStatus], problems: Sequence[Prob
                 "place": places[status.cell.id],
                 "state": status.state.value,
                 "progress": status.progress,
+                "job": status.job,
                 "error": status.error,
             }
             for status in found
@@ -176,6 +179,8 @@ def status_table(plan: Plan, found: Sequence[CellStatus]) -> Table:
     table.title_justify = "left"
     table.add_column("step", justify="right")
     table.add_column("left", justify="right")
+    if with_jobs := any(status.job is not None for status in found):
+        table.add_column("job")
     table.add_column("error")
     places = _places(plan)
     for status in found:
@@ -188,7 +193,8 @@ def status_table(plan: Plan, found: Sequence[CellStatus]) -> Table:
             f"[{colour}]{status.state}[/]",
             step,
             duration(status.seconds_left) if status.state is State.RUNNING else "",
-            status.error or "",
+            *([escape(status.job or "")] if with_jobs else []),
+            escape(status.error or ""),
         )
     return table
 
