@@ -47,7 +47,7 @@ def to_parquet(frame: pl.DataFrame) -> bytes:
 def from_parquet(data: bytes, path: Path) -> pl.DataFrame:
     """The frame in `data`, which was read from `path`; `ValueError` if it is not a whole Parquet file."""
     try:
-        return pl.read_parquet(io.BytesIO(data))
+        return pl.read_parquet(data)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} is not a readable Parquet file: {reason}") from error

@@ -128,7 +128,7 @@ def construct(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
     """
     assert dataclasses.is_dataclass(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     for key in mapping:
         if key not in fields:
             raise unknown(f"key {where!r}:", str(key), fields)
@@ -138,6 +138,12 @@ def construct(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
             raise ValueError(f"{where}.{name} is missing; it has no default")
     values = {key: typed(value, hints[key], f"{where}.{key}") for key, value in mapping.items()}
     return cls(**values)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Types of the fields of a dataclass."""
+    return get_type_hints(cls)
 
 
 def typed(value: Any, hint: Any, where: str) -> Any:

@@ -8,7 +8,6 @@ another arm's cell, at the same replicate and axis point, and with its model whe
 initialisation, paired across arms, and come seed-major, so that an interrupted sweep loses replicates and not arms.
 """
 
-import copy
 import dataclasses
 import itertools
 import json
@@ -185,7 +184,7 @@ class Grid:
         if partner is None:
             return Cell.from_config(assigned(assigned(base, settings), own)), None
         cell, match = solve(partner, Cell.from_config(assigned(base, settings)))
-        return Cell.from_config(assigned(cell.config(), own)), match
+        return Cell.from_config(assigned(cell.config(), own)) if own else cell, match
 
     def _parent(self, scale: str, part: str, of: str, point: Mapping[str, Any], overrides: Mapping[str, Any]) -> Cell:
         """The cell that `pretrained: part/arm` names, at those of the point's axes that its part has."""
@@ -253,7 +252,7 @@ def _axis(name: str, values: Sequence[Any]) -> list[dict[str, Any]]:
 
 def assigned(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a configuration with dotted keys set; an unknown key is refused with the nearest known one."""
-    result: dict[str, Any] = copy.deepcopy(dict(config))
+    result = _copied(config)
     for key, value in values.items():
         check_key(key, result)
         *path, last = key.split(".")
@@ -264,9 +263,13 @@ def assigned(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     return result
 
 
+def _copied(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+
+
 def _replicate(cell: Cell, index: int) -> Cell:
     def shifted(seeds: Seeds) -> Seeds:
-        return Seeds(**{name: seed + index for name, seed in dataclasses.asdict(seeds).items()})
+        return Seeds(**{name: seed + index for name, seed in vars(seeds).items()})
 
     return cell.at_seeds(shifted)
 
