@@ -196,7 +196,12 @@ class Cell:
 
 def _fields(section: Any) -> dict[str, Any]:
     """The fields of a section as plain data. They hold no containers, so that nothing needs copying."""
-    return {each.name: getattr(section, each.name) for each in dataclasses.fields(section)}
+    return {name: getattr(section, name) for name in _names(type(section))}
+
+
+@cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(each.name for each in dataclasses.fields(cls))
 
 
 @cache

@@ -116,6 +116,23 @@ def check_key(key: str, schema: Mapping[str, Any]) -> None:
         raise ValueError("key 'task.name' is not set directly; choose a task with task=NAME")
 
 
+def assigned(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration with dotted keys set; an unknown key is refused with the nearest known one."""
+    result = _copied(config)
+    for key, value in values.items():
+        check_key(key, result)
+        *path, last = key.split(".")
+        node = result
+        for step in path:
+            node = node[step]
+        node[last] = value
+    return result
+
+
+def _copied(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
 

@@ -73,12 +73,14 @@ def _deep_exits(looped: Cell) -> tuple[Cell, Match]:
 
 
 def _narrow(looped: Cell) -> tuple[Cell, Match]:
-    cell = dataclasses.replace(looped, model=_narrow_model(looped.model, looped.vocab_size))
+    hidden_size, intermediate_size = _narrow_sizes(looped.model, looped.vocab_size)
+    model = _stacked(looped.model, hidden_size=hidden_size, intermediate_size=intermediate_size)
+    cell = dataclasses.replace(looped, model=model)
     return cell, Match("narrow", "parameters", total_parameters(looped), total_parameters(cell))
 
 
 @cache
-def _narrow_model(looped: ModelConfig, vocab_size: int) -> ModelConfig:
+def _narrow_sizes(looped: ModelConfig, vocab_size: int) -> tuple[int, int]:
     """Solve the width, then let the SwiGLU's width take up what the width's granularity leaves over."""
     target = accounting.total_parameters(looped, vocab_size)
     step = 2 * looped.heads
@@ -95,7 +97,7 @@ def _narrow_model(looped: ModelConfig, vocab_size: int) -> ModelConfig:
     width = min(widths, key=lambda w: abs(surplus(at(w, None))))
     wide = ModelConfig.default_feedforward(width)
     per_unit = surplus(at(width, wide + 1)) - surplus(at(width, wide))
-    return at(width, max(1, wide - round(surplus(at(width, wide)) / per_unit)))
+    return width, max(1, wide - round(surplus(at(width, wide)) / per_unit))
 
 
 PARTNERS: dict[str, Callable[[Cell], tuple[Cell, Match]]] = {
