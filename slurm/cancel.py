@@ -5,8 +5,8 @@ import signal
 from collections.abc import Collection
 
 from results.store import Store
-from slurm.queue import NoAnswerError, ask, look
-from slurm.submission import places, submissions
+from slurm.queue import NoAnswerError, ask, holders, look
+from slurm.submission import submissions
 
 _AT_ONCE = 200
 """Jobs named in one call of scancel."""
@@ -22,13 +22,7 @@ def cancel(cells: Collection[str], store: Store) -> list[str]:
     queue = look(sent)
     if queue.silent is not None:
         raise NoAnswerError(queue.silent)
-    found: dict[str, list[str]] = {"slurm": [], "local": []}
-    for cell, where in places(sent).items():
-        for place in where if cell in cells else ():
-            job = queue.jobs.get(place.key)
-            if job is not None and not job.ended:
-                known = found[place.submission.arrays[place.array].cluster.executor]
-                known += [] if job.id in known else [job.id]
+    found = holders(cells, sent, queue)
     for first in range(0, len(found["slurm"]), _AT_ONCE):
         ask("scancel", *found["slurm"][first : first + _AT_ONCE])
     for job_id in found["local"]:

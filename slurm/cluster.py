@@ -33,6 +33,7 @@ class Cluster:
         device: where cells train, `cpu` or `cuda`.
         compile: whether torch.compile is used.
         workers: cells that a job trains at the same time, sharing its GPU.
+        devices: devices that share the training of one cell (DDP).
         throttle: jobs that run at the same time.
         least_minutes: estimated work for which another job is worth its start.
         speed: how many times faster a worker is than one core of a laptop, until rows from this cluster tell.
@@ -57,6 +58,7 @@ class Cluster:
     device: Literal["cpu", "cuda"] = "cpu"
     compile: Literal["auto", "on", "off"] = "auto"
     workers: int = 1
+    devices: int = 1
     throttle: int = 64
     least_minutes: float = 10.0
     speed: float = 1.0
@@ -67,7 +69,9 @@ class Cluster:
     larger: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        least = {"time_minutes": 1, "cpus": 1, "workers": 1, "throttle": 1, "signal_seconds": 1, "array_limit": 1}
+        least = dict.fromkeys(
+            ("time_minutes", "cpus", "workers", "devices", "throttle", "signal_seconds", "array_limit"), 1
+        )
         for name, bound in {**least, "gpus": 0, "requeues": 0, "least_minutes": 0, "patience_minutes": 0}.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"cluster.{name} is {getattr(self, name)}; it must be at least {bound}")
@@ -79,8 +83,10 @@ class Cluster:
                 f"cluster.time_minutes is {self.time_minutes}; with signal_seconds = {self.signal_seconds}, which may "
                 f"come 60 s early, it must be at least {2 * (self.signal_seconds + 60) / 60:g}"
             )
-        if self.device == "cuda" and self.executor == "slurm" and self.gpus == 0:
-            raise ValueError("cluster.device is 'cuda' and cluster.gpus is 0; it must be at least 1")
+        if self.device == "cuda" and self.executor == "slurm" and self.gpus < self.devices:
+            raise ValueError(f"cluster.gpus is {self.gpus}; with device = cuda it must be at least {self.devices}")
+        if self.devices > 1 and self.workers > 1:
+            raise ValueError(f"cluster.workers is {self.workers}; with devices = {self.devices} it must be 1")
         for each in self.larger:
             self._with(each)
         sizes = [each["from_parameters"] for each in self.larger]

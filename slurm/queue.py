@@ -5,12 +5,13 @@ SLURM command blocks for long.
 """
 
 import json
+import socket
 import subprocess
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slurm.submission import COMMENT, Place, Submission
+from slurm.submission import COMMENT, Place, Submission, places
 
 ANSWER_SECONDS = 20.0
 
@@ -102,7 +103,7 @@ def _processes(sent: Iterable[Submission]) -> dict[tuple[str, int, int], Job]:
     """Jobs of this machine whose process lives."""
     found = {}
     for submission in sent:
-        for number, array in enumerate(submission.arrays):
+        for number, array in enumerate(submission.arrays if submission.host == socket.gethostname() else ()):
             if array.cluster.executor == "local":
                 for index, pid in enumerate(array.jobs):
                     if _runs(pid, submission.jobs_folder):
@@ -118,10 +119,25 @@ def _runs(pid: str, folder: Path) -> bool:
         return False
 
 
+def holders(cells: Collection[str], sent: Iterable[Submission], queue: Queue) -> dict[str, list[str]]:
+    """Ids of the jobs that hold one of these cells and have not ended, by executor."""
+    found: dict[str, list[str]] = {"slurm": [], "local": []}
+    for cell, where in places(sent).items():
+        for place in where if cell in cells else ():
+            job = queue.jobs.get(place.key)
+            if job is not None and not job.ended:
+                known = found[place.submission.arrays[place.array].cluster.executor]
+                known += [] if job.id in known else [job.id]
+    return found
+
+
 def fate(place: Place, queue: Queue) -> str:
     """What is known of how a job ended that left cells behind: its own words, else SLURM's, else its log's last."""
     if place.job is None:
         return "it was written down but not sent: the submitting command was cut short"
+    executor, host = place.submission.arrays[place.array].cluster.executor, place.submission.host
+    if executor == "local" and host != socket.gethostname():
+        return f"sent as process {place.job} of {host}, which cannot be asked here"
     end = place.submission.end_of(place.array, place.index)
     if end.exists():
         return f"job {place.job} {json.loads(end.read_text())['why']}"

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 from results.store import Store
 from slurm.cluster import Cluster
-from slurm.send import alone, propose, send
+from slurm.propose import propose
+from slurm.send import alone, send
 from slurm.status import statuses
 from sweeps.cell import Cell
 from sweeps.status import OPEN, CellStatus, State

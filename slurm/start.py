@@ -37,8 +37,10 @@ def check_owner(pickle: Path) -> None:
 
 def main() -> None:
     """Check, tidy, and hand over to submitit."""
-    # Until submitit listens, its signal would kill the job for good; unheard, the job is merely not warned.
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    # Until submitit listens, its signal would kill the job for good; unheard, the job is merely not warned. Nobody
+    # listens to a site's own SIGUSR1.
+    for unheard in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(unheard, signal.SIG_IGN)
     import submitit
 
     os.environ["SUBMITIT_FOLDER"] = sys.argv[-1]

@@ -32,6 +32,7 @@ class Array:
         packs: for each job the ids of its cells, in running order.
         cluster: how each job was sent.
         stage: arrays of a later stage begin when those of the earlier ones have ended.
+        after: jobs of earlier submissions that have to end before.
         seconds: estimated work of each job.
         jobs: ids that the executor gave them; empty until it has.
     """
@@ -39,6 +40,7 @@ class Array:
     packs: tuple[tuple[str, ...], ...]
     cluster: Cluster
     stage: int
+    after: tuple[str, ...]
     seconds: tuple[float, ...]
     jobs: tuple[str, ...] = ()
 
@@ -53,6 +55,7 @@ class Submission:
         cluster: name of the cluster.
         code: the snapshot that its jobs run.
         sent: seconds since 1970.
+        host: where it was sent from, and where its jobs are if the executor is `local`.
         arrays: the jobs.
     """
 
@@ -61,6 +64,7 @@ class Submission:
     cluster: str
     code: Path
     sent: float
+    host: str
     arrays: tuple[Array, ...]
 
     @property
@@ -106,6 +110,7 @@ class Submission:
             "cluster": self.cluster,
             "code": str(self.code),
             "sent": self.sent,
+            "host": self.host,
             "arrays": [dataclasses.asdict(array) for array in self.arrays],
         }
         write_atomically(self.folder / "submission.json", json.dumps(text))
@@ -115,7 +120,8 @@ class Submission:
         """What `write` wrote."""
         text = json.loads((folder / "submission.json").read_text())
         arrays = tuple(_array(entry) for entry in text["arrays"])
-        return cls(folder, text["title"], text["cluster"], Path(text["code"]), text["sent"], arrays)
+        own = {name: text[name] for name in ("title", "cluster", "sent", "host")}
+        return cls(folder, code=Path(text["code"]), arrays=arrays, **own)
 
 
 def _array(entry: Mapping[str, Any]) -> Array:
@@ -123,6 +129,7 @@ def _array(entry: Mapping[str, Any]) -> Array:
         packs=tuple(map(tuple, entry["packs"])),
         cluster=construct(Cluster, entry["cluster"], "cluster"),
         stage=entry["stage"],
+        after=tuple(entry["after"]),
         seconds=tuple(entry["seconds"]),
         jobs=tuple(entry["jobs"]),
     )

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.sweeps import Json, Overrides, Question, Runs, Scale, expand, open_store
+from experiments.cli.sweeps import Json, Overrides, Question, Runs, Scale, expand, open_store, set_damaged_aside
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from slurm.send import Proposal
+    from slurm.propose import Proposal
 
 ClusterName = Annotated[
     str, typer.Option("--cluster", help="A name in slurm/clusters, local and debug among them, or a YAML file.")
@@ -41,10 +41,13 @@ def submit(
     """
     from experiments.cli.console import console
     from slurm.cluster import load
-    from slurm.send import alone, propose, send
+    from slurm.propose import propose
+    from slurm.send import alone, send
 
     chosen = load(cluster)
     expanded, store = expand(question, scale, overrides).only(part or (), arm or ()), open_store(runs)
+    if not dry_run:
+        set_damaged_aside(store, expanded.cells)
     with alone(store):
         proposal = propose(list(expanded.cells.values()), store, cluster, chosen, retry_failed)
         console.print(_proposal_table(f"{question} at scale {scale} on {cluster}", proposal))

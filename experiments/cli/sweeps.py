@@ -66,6 +66,7 @@ CompileOption = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Register this module's commands."""
     app.command(rich_help_panel="One cell")(train)
+    app.command(rich_help_panel="A question")(questions)
     app.command(rich_help_panel="A question")(plan)
     app.command(rich_help_panel="A question")(run)
     app.command(rich_help_panel="A question")(status)
@@ -138,6 +139,18 @@ def train(
         raise typer.Exit(1)
     console.print(cell_table(cell, store.read([cell.id]).records))
     console.print(f"{cell.id}  {store.folder(cell.id)}")
+
+
+def questions(json: Json = False) -> None:
+    """List the questions: what each asks, its hypotheses, and its scales with their number of cells."""
+    from experiments.cli.console import console, print_json
+    from experiments.cli.tables import question_rows, question_table
+
+    rows = question_rows()
+    if json:
+        print_json({"questions": rows})
+    else:
+        console.print(question_table(rows))
 
 
 def plan(
@@ -231,7 +244,7 @@ def status(
 
     expanded, store = expand(question, scale, overrides), open_store(runs)
     cells = list(expanded.cells.values())
-    if watch and not json:
+    if watch:
         redrawn(lambda: statuses(cells, store), lambda found: status_table(expanded, found))
         return
     found, problems = statuses(cells, store), store.problems(expanded.cells)

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.pricing import Speeds, price
+from experiments.questions import grid, questions
 from results.collection import Problem
 from results.sheet import Sheet, text
 from sweeps.cell import Cell
@@ -49,6 +50,33 @@ def sheet_table(sheet: Sheet) -> Table:
         table.add_column(name, justify="right" if numeric else "left", no_wrap=place == 0)
     for row in sheet.rows:
         table.add_row(*map(text, row))
+    return table
+
+
+def question_rows() -> list[dict[str, Any]]:
+    """Every question as plain data."""
+    found = {name: grid(name) for name in questions()}
+    return [
+        {
+            "question": name,
+            "asks": asked.text["question"],
+            "claims": {key: hypothesis["claim"] for key, hypothesis in asked.text["hypotheses"].items()},
+            "cells": {scale: len(asked.expand(scale).cells) for scale in asked.text["scales"]},
+        }
+        for name, asked in found.items()
+    ]
+
+
+def question_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The questions for people."""
+    table = Table(title="Questions; see looplm plan QUESTION", title_justify="left", show_lines=True)
+    table.add_column("question", no_wrap=True)
+    for name in ("asks", "claims to be supported or refuted", "cells"):
+        table.add_column(name)
+    for row in rows:
+        claims = "\n".join(f"{key}: {claim}" for key, claim in row["claims"].items())
+        cells = "\n".join(f"{scale} {count}" for scale, count in row["cells"].items())
+        table.add_row(row["question"], row["asks"], claims, cells)
     return table
 
 

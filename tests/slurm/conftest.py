@@ -16,8 +16,9 @@ from looplm.execution import Execution
 from results.store import Store
 from slurm import devcluster
 from slurm.cluster import Cluster, load
+from slurm.propose import propose
 from slurm.queue import Job, look
-from slurm.send import alone, propose, send
+from slurm.send import alone, send
 from slurm.status import statuses
 from slurm.submission import Submission
 from sweeps.cell import Cell
@@ -38,6 +39,9 @@ def _cell(seed: int) -> Cell:
 CELLS = [_cell(0), _cell(1)]
 """Two cells of some seconds."""
 
+CHILD = replace(CELLS[0], budget=replace(CELLS[0].budget, steps=100), pretrained=CELLS[0])
+"""One that begins with the weights of the first."""
+
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
     """What `condition` returns once that is true."""
@@ -53,8 +57,8 @@ class Scenario:
 
     wait_for = staticmethod(wait_for)
 
-    def __init__(self, root: Path, cluster: Cluster, quiet: Store) -> None:
-        self.store, self.cluster, self.cells, self._quiet = Store(root), cluster, CELLS, quiet
+    def __init__(self, root: Path, cluster: Cluster, quiet: Store, cells: list[Cell]) -> None:
+        self.store, self.cluster, self.cells, self._quiet = Store(root), cluster, cells, quiet
 
     def submit(self) -> Submission:
         """Send what is missing, as the command does."""
@@ -113,7 +117,7 @@ class Scenario:
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The two cells, undisturbed."""
     store = Store(tmp_path_factory.mktemp("quiet"))
-    for cell in CELLS:
+    for cell in (*CELLS, CHILD):
         run_cell(cell, store, Execution(compile="off"))
     return store
 
@@ -122,8 +126,9 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def scenario(tmp_path_factory: pytest.TempPathFactory, quiet: Store) -> Callable[..., Scenario]:
     """Makes a scenario on a cluster, in a folder of its own or in one that is given."""
 
-    def make(cluster: Cluster, root: Path | None = None) -> Scenario:
-        return Scenario(root or tmp_path_factory.mktemp("scenario"), cluster, quiet)
+    def make(cluster: Cluster, root: Path | None = None, with_child: bool = False) -> Scenario:
+        cells = [CELLS[0], CHILD] if with_child else CELLS
+        return Scenario(root or tmp_path_factory.mktemp("scenario"), cluster, quiet, cells)
 
     return make
 

@@ -33,7 +33,12 @@ def test_larger_cells_get_other_resources() -> None:
         ("executor: slurm\ncpus: 0", "cluster.cpus is 0; it must be at least 1"),
         ("executor: slurm\nmemory_gb: 0", "cluster.memory_gb is 0.0; it must be above 0"),
         ("executor: slurm\ntime_minutes: 5", "cluster.time_minutes is 5; with signal_seconds = 120"),
-        ("executor: slurm\ndevice: cuda", "cluster.gpus is 0; it must be at least 1"),
+        ("executor: slurm\ndevice: cuda", "cluster.gpus is 0; with device = cuda it must be at least 1"),
+        (
+            "executor: slurm\ndevice: cuda\ngpus: 2\ndevices: 3",
+            "cluster.gpus is 2; with device = cuda it must be at least 3",
+        ),
+        ("executor: slurm\ndevices: 2\nworkers: 2", "cluster.workers is 2; with devices = 2 it must be 1"),
         ("executor: slurm\nlarger: [{memory_gb: 3}]", "from_parameters must be a whole number"),
         ("executor: slurm\nlarger: [{from_parameters: 9, memry_gb: 3}]", "Did you mean 'memory_gb'"),
         ("executor: slurm\nlarger: [{from_parameters: 9}, {from_parameters: 9}]", "they must rise"),

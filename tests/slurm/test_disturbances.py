@@ -114,13 +114,31 @@ def full_disk(scene: Scenario) -> None:
     scene.finish()
 
 
+def begun_from_another(scene: Scenario) -> None:
+    """A cell that begins with another's weights waits in the queue until that one's job has ended."""
+    sent = scene.submit()
+    assert [array.stage for array in sent.arrays] == [0, 1]
+    (parent,), (child,) = (array.jobs for array in sent.arrays)
+    assert f"afterany:{parent}" in ask("squeue", "-h", "-j", child, "-o", "%E")
+    scene.finish()
+    assert scene.attempts(1) == [True]
+
+
 def preempted_twice(scene: Scenario, other: Scenario) -> None:
     """One after the other: whether SLURM warns is one setting for the whole cluster."""
     preempted(scene, warned=True)
     preempted(other, warned=False)
 
 
-PLAYS = ["out_of_time", "preempted_twice", "cancelled", "left_behind", "worker_killed", "full_disk"]
+PLAYS = [
+    "out_of_time",
+    "preempted_twice",
+    "cancelled",
+    "left_behind",
+    "worker_killed",
+    "full_disk",
+    "begun_from_another",
+]
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +166,10 @@ def played(
                 continue
             if name == "full_disk":
                 scenes = [scenario(first, request.getfixturevalue("small_disk"))]
+            elif name == "preempted_twice":
+                scenes = [scenario(low), scenario(low)]
             else:
-                scenes = [scenario(low), scenario(low)] if name == "preempted_twice" else [scenario(first)]
+                scenes = [scenario(first, with_child=name == "begun_from_another")]
             begun[name] = pool.submit(globals()[name], *scenes)
         yield begun
 

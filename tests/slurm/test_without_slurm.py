@@ -6,23 +6,33 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from experiments.questions import grid
+from looplm.execution import Execution
 from results.store import Store
 from slurm import queue, snapshot
+from slurm.cancel import cancel
 from slurm.cluster import load
+from slurm.job import InProcess
 from slurm.logs import history
+from slurm.propose import propose
 from slurm.queue import NoAnswerError, Queue, fate, look
-from slurm.send import alone, propose, send
+from slurm.run import run_on_cluster
+from slurm.send import alone, send
 from slurm.status import statuses
 from slurm.submission import Submission, places, submissions
 from sweeps.cell import Cell
+from sweeps.listing import Listing
 from sweeps.provenance import suite_commit
+from sweeps.run import run_cell
 from sweeps.status import State, tally
+from sweeps.tune import tune_part
+from sweeps.worker import run_listing
 
 Looplm = Callable[..., "subprocess.Popen[str]"]
 TINY = ["task.entities=12", "task.relations=3", "model.hidden_size=16", "budget.batch_size=64", "budget.steps=6"]
@@ -92,7 +102,7 @@ def test_the_code_that_runs_is_the_code_as_it_was(tmp_path: Path) -> None:
     code = snapshot.take(tmp_path)
     assert snapshot.take(tmp_path) == code
     assert [path.name for path in (tmp_path / "code").iterdir()] == [code.name]
-    script = "from sweeps import provenance, run; print(provenance.CHECKOUT, provenance.suite_commit())"
+    script = "import slurm.job; from sweeps import provenance; print(provenance.CHECKOUT, provenance.suite_commit())"
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,
@@ -150,8 +160,11 @@ def test_the_queue_is_read_by_our_comment(store: Store, monkeypatch: pytest.Monk
     held, lost = statuses(cells, store)
     assert (held.state, held.job) == (State.QUEUED, "7_0 PENDING (launch failed requeued held)")
     assert (lost.state, lost.error) == (State.MISSING, "job 7_1 ended without it: NODE_FAIL")
-    proposal = propose(cells, store, "devcluster", load("devcluster"))
-    assert [cell.id for batch in proposal.batches for pack in batch.packs for cell in pack] == [cells[1].id]
+    children = [dataclasses.replace(parent, pretrained=parent) for parent in cells]
+    proposal = propose([cells[0], *children], store, "devcluster", load("devcluster"))
+    found = [(b.stage, b.after, [c.id for pack in b.packs for c in pack]) for b in proposal.batches]
+    assert found == [(0, (), [cells[1].id]), (0, ("7_0",), [children[0].id]), (1, (), [children[1].id])]
+    assert proposal.skipped == {State.QUEUED: 1}
 
 
 def test_why_a_job_is_gone(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -196,6 +209,32 @@ def test_two_commands_submit_one_after_the_other(store: Store, monkeypatch: pyte
         pass
 
 
+def test_tuning_on_a_cluster_chooses_what_tuning_here_chooses(tmp_path: Path) -> None:
+    def here(cells: Sequence[Cell]) -> None:
+        for each in cells:
+            run_cell(each, stores[0], Execution(compile="off"))
+
+    def there(cells: Sequence[Cell]) -> None:
+        run_on_cluster(cells, stores[1], "debug", load("debug"), "tune")
+
+    stores = Store(tmp_path / "here"), Store(tmp_path / "there")
+    question = grid("capacity_vs_manipulation")
+    tuned = [
+        tune_part(question, "smoke", "manipulation", store, run, ["plain"], 3)
+        for store, run in zip(stores, (here, there), strict=True)
+    ]
+    assert tuned[0] == tuned[1]
+
+
+def test_cells_that_jobs_leave_behind_again_and_again_end_in_an_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InProcess, "__call__", lambda self: None)
+    with pytest.raises(RuntimeError, match="1 cells were left behind 3 times in a row: job debug-0-0 ended without it"):
+        run_on_cluster([cell()], store, "debug", load("debug"), "test")
+    assert len(submissions(store)) == 3
+
+
 @pytest.fixture
 def on_this_machine(looplm: Looplm, tmp_path: Path) -> Iterator[Callable[[], None]]:
     """Sends two cells of some seconds to this machine; afterwards nothing of it runs."""
@@ -207,7 +246,8 @@ def on_this_machine(looplm: Looplm, tmp_path: Path) -> Iterator[Callable[[], Non
         assert "2 cells in 2 jobs" in said
 
     yield submit
-    looplm("cancel", *LONG).communicate(timeout=200)
+    store = Store(tmp_path / "runs")
+    cancel(set(places(submissions(store))), store)
 
 
 def test_jobs_of_this_machine_survive_a_killed_worker_and_are_cancelled(
@@ -222,11 +262,10 @@ def test_jobs_of_this_machine_survive_a_killed_worker_and_are_cancelled(
     killed = json.loads((store.folder(first) / "claims" / "000001.json").read_text())
     os.kill(killed["pid"], signal.SIGKILL)
     wait_for((store.folder(first) / "claims" / "000002.json").exists, "a new worker takes the cell over")
-    said, _ = looplm("cancel", *LONG).communicate(timeout=200)
-    assert said.startswith("2 jobs cancelled")
+    assert cancel({first, second}, store)
     wait_for(lambda: not look([sent]).jobs, "no job is left")
-    command = looplm("run", *LONG, *ARM)
-    said, _ = command.communicate(timeout=300)
-    assert command.returncode == 0, said
-    assert len(store.read().cells) == 2
     assert killed["job"] == f"{sent.name}/0-0"
+    cells = grid(LONG[0]).expand("smoke", LONG[3:]).only(["manipulation"], ["plain"]).cells
+    assert sorted(cells) == sorted([first, second])
+    run_listing(Listing(list(cells.values()), {"compile": "off"}), store)
+    assert store.read().cells["status"].to_list() == ["done", "done"]
