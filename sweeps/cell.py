@@ -196,7 +196,7 @@ class Cell:
 
 def _fields(section: Any) -> dict[str, Any]:
     """The fields of a section as plain data. They hold no containers, so that nothing needs copying."""
-    return {name: getattr(section, name) for name in _names(type(section))}
+    return {name: getattr(section, name) for name in _names(section.__class__)}
 
 
 @cache

@@ -90,9 +90,8 @@ def plan_rows(plan: Plan, speeds: Sequence[Speeds], done: frozenset[str] = froze
     for member in plan.members:
         key, cell = (member.part, member.arm, member.point), member.cell
         match = plan.matches.get((member.part, member.arm))
-        row = rows.setdefault(
-            key,
-            {
+        if key not in rows:
+            rows[key] = {
                 "part": member.part,
                 "arm": member.arm,
                 "point": member.point,
@@ -105,9 +104,8 @@ def plan_rows(plan: Plan, speeds: Sequence[Speeds], done: frozenset[str] = froze
                 "seconds": speeds[0].seconds(cell) if speeds else None,
                 "matches": match and match.quantity,
                 "residual": match and match.residual,
-            },
-        )
-        row["cells"].append(cell.id)
+            }
+        rows[key]["cells"].append(cell.id)
     cells = list(plan.cells.values())
     prices = [price(cells, each, done) for each in speeds]
     return {
