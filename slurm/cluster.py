@@ -11,6 +11,9 @@ from yaml import YAMLError
 
 from sweeps.config import construct, unknown
 
+OURS = ("array", "comment", "dependency", "error", "open-mode", "output", "signal", "time")
+"""Options of sbatch that a cluster file may not give, because the suite relies on them."""
+
 FOLDER = Path(__file__).resolve().parent / "clusters"
 
 
@@ -78,6 +81,9 @@ class Cluster:
         for name in ("memory_gb", "speed"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"cluster.{name} is {getattr(self, name)}; it must be above 0")
+        for name in self.options:
+            if name.replace("_", "-") in OURS:
+                raise ValueError(f"cluster.options has {name!r}; it must not: {', '.join(OURS)} are the suite's own")
         if self.time_minutes * 60 < 2 * (self.signal_seconds + 60):
             raise ValueError(
                 f"cluster.time_minutes is {self.time_minutes}; with signal_seconds = {self.signal_seconds}, which may "

@@ -116,7 +116,7 @@ def up() -> None:
 def down() -> None:
     """Cancel every job, stop the daemons that `up` started, and leave the logs."""
     if is_up():
-        _ask("scancel", f"--partition={'main,low,high'}", "--full")
+        _ask("scancel", "--user=root", "--full")
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline and _ask("squeue", "-h", "-t", "R,CG").strip():
             time.sleep(0.1)

@@ -117,11 +117,21 @@ class Submission:
 
     @classmethod
     def read(cls, folder: Path) -> "Submission":
-        """What `write` wrote."""
-        text = json.loads((folder / "submission.json").read_text())
-        arrays = tuple(_array(entry) for entry in text["arrays"])
-        own = {name: text[name] for name in ("title", "cluster", "sent", "host")}
-        return cls(folder, code=Path(text["code"]), arrays=arrays, **own)
+        """What `write` wrote.
+
+        Raises:
+            ValueError: naming the file, if it is damaged or another version's.
+        """
+        path = folder / "submission.json"
+        try:
+            text = json.loads(path.read_text())
+            arrays = tuple(_array(entry) for entry in text["arrays"])
+            own = {name: text[name] for name in ("title", "cluster", "sent", "host")}
+            return cls(folder, code=Path(text["code"]), arrays=arrays, **own)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is no submission of this version ({error!r}); cancel its jobs, remove it"
+            ) from None
 
 
 def _array(entry: Mapping[str, Any]) -> Array:

@@ -167,6 +167,13 @@ def test_the_queue_is_read_by_our_comment(store: Store, monkeypatch: pytest.Monk
     assert proposal.skipped == {State.QUEUED: 1}
 
 
+def test_a_submission_that_cannot_be_read_is_named(store: Store) -> None:
+    sent = pending(store)
+    (sent.folder / "submission.json").write_text('{"arrays": []}')
+    with pytest.raises(ValueError, match=rf"{sent.name}/submission.json is no submission of this version"):
+        statuses([cell()], store)
+
+
 def test_why_a_job_is_gone(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sent = pending(store)
     ((place,),) = [found for found in places([sent]).values() if found[0].index == 0]
