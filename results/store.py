@@ -1,15 +1,14 @@
-"""The store: a folder of cells, each published whole or not at all, and an index that can always be rebuilt.
+"""The store: a folder of cells, each published whole or not at all. They are read through `index.py`.
 
     root/cells/<id>/rows/        a bundle of `cell` and `records`: its presence means that the cell is done
     root/cells/<id>/evaluations/<name>@<version>/   a bundle of further `records` of a done cell
     root/cells/<id>/failure.parquet   one row of the last failure; without meaning once `rows` is there
-    root/index/                  a bundle that caches all of the above; delete it at will
+    root/index/                  what `index.py` remembers of all of the above; delete it at will
 
 Whoever trains a cell may keep other files in its folder. Which cells answer which question is not known here.
 """
 
 import contextlib
-import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -19,37 +18,10 @@ from typing import Any, Literal
 
 import polars as pl
 
-from results.bundle import from_parquet, read_bundle, sync_folder, to_parquet, write_bundle, write_durably
+from results.bundle import sync_folder, to_parquet, write_bundle, write_durably
 from results.collection import Collection, Problem
+from results.index import Index, Rows, checked_records
 from results.schema import CELLS, RECORDS, WITH_CELL, evaluation_name
-
-_FILES = pl.Schema(
-    {
-        "cell": pl.String,
-        "status": pl.String,
-        "size": pl.Int64,
-        "mtime_ns": pl.Int64,
-        "records_size": pl.Int64,
-        "records_mtime_ns": pl.Int64,
-        "evaluations": pl.String,
-    }
-)
-"""What the index knows of the files behind a row: it is used only while all of this is unchanged."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a store holds.
-
-    Attributes:
-        cells: rows of `schema.CELLS`, sorted by cell; done and failed ones.
-        records: rows of `schema.RECORDS` of the done cells, sorted by key.
-        problems: files left out of both.
-    """
-
-    cells: pl.DataFrame
-    records: pl.DataFrame
-    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +58,7 @@ class Store:
         row = CELLS.frame([cell])
         if cell["status"] != "done":
             raise ValueError(f"cells.status is {cell['status']!r}; it must be done to be published")
-        records = _checked_records(records, cell["cell"])
+        records = checked_records(records, cell["cell"])
         for evaluation in records["evaluation"].unique():
             if evaluation_name(evaluation) not in WITH_CELL:
                 raise ValueError(
@@ -113,7 +85,7 @@ class Store:
         Returns:
             True if these records were published, False if the cell already had this evaluation or `confirm` said no.
         """
-        records = _checked_records(records, cell)
+        records = checked_records(records, cell)
         if others := [name for name in records["evaluation"].unique() if name != evaluation]:
             raise ValueError(f"records.evaluation is {others[0]!r}; it must be {evaluation!r}")
         folder = self._measured(cell)
@@ -175,8 +147,11 @@ class Store:
 
     def error(self, cell: str) -> str | None:
         """The last line of why a cell failed, or None if it has not."""
-        cells = self.read([cell]).cells
-        return None if cells.is_empty() else cells.row(0, named=True)["error"]
+        return self.errors([cell]).get(cell)
+
+    def errors(self, cells: Iterable[str]) -> dict[str, str]:
+        """The last line of why each of these cells failed; those that have not are left out."""
+        return Index(self.root).errors(cells)
 
     def set_aside(self, cell: str, evaluation: str | None = None) -> Path:
         """Move what a cell, or one further evaluation of it, has published out of the way, to be made again. Returns
@@ -193,76 +168,11 @@ class Store:
 
     def read(self, cells: Iterable[str] | None = None) -> Rows:
         """All rows, or those of `cells`. Empty where nothing was published; damaged files are left out and listed."""
-        files = self._scan()
-        index = self._read_index()
-        fresh = files.join(index["files"], on=_FILES.names(), how="semi", nulls_equal=True)
-        stale = files.join(fresh, on="cell", how="anti")
-        found, measured, problems = [], [], []
-        for name, status in stale.select("cell", "status").iter_rows():
-            try:
-                row, records = self._read_cell(name, status)
-            except (ValueError, OSError) as error:
-                problems.append(Problem(self.root / "cells" / name, str(error), name))
-                continue
-            found.append(row)
-            measured.append(records)
-            for path in _published(self.folder(name)) if status == "done" else ():
-                try:
-                    measured.append(_checked_records(read_bundle(path, ("records",))["records"], name))
-                except (ValueError, OSError) as error:
-                    problems.append(Problem(path, str(error), name, path.name))
-        known = pl.concat([index["cells"].join(fresh, on="cell", how="semi"), *found]).sort("cell")
-        records = pl.concat([index["records"].join(fresh, on="cell", how="semi"), *measured]).sort(RECORDS.key)
-        if found or len(fresh) < len(index["files"]):
-            damaged = [problem.cell for problem in problems]
-            sound = files.join(known, on="cell", how="semi").filter(~pl.col("cell").is_in(damaged))
-            self._write_index(sound, *(frame.join(sound, on="cell", how="semi") for frame in (known, records)))
-        if cells is not None:
-            cells = set(cells)
-            known, records = (frame.filter(pl.col("cell").is_in(cells)) for frame in (known, records))
-            problems = [problem for problem in problems if problem.cell in cells]
-        return Rows(known, records, tuple(problems))
+        return Index(self.root).read(cells)
 
-    def _scan(self) -> pl.DataFrame:
-        """A row of `_FILES` for each cell that has rows or a failure."""
-        found = []
-        with contextlib.suppress(FileNotFoundError):
-            for name in sorted(os.listdir(self.root / "cells")):
-                folder = os.path.join(self.root, "cells", name)
-                if os.path.isdir(os.path.join(folder, "rows")):
-                    cell, records = (_stat(os.path.join(folder, "rows", file)) for file in _ROWS_FILES)
-                    found.append((name, "done", *cell, *records, _evaluations(folder)))
-                elif (failure := _stat(os.path.join(folder, "failure.parquet"))) != _ABSENT:
-                    found.append((name, "failed", *failure, *_ABSENT, ""))
-        return pl.DataFrame(found, schema=_FILES, orient="row")
-
-    def _read_cell(self, name: str, status: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-        folder = self.folder(name)
-        if status == "done":
-            frames = read_bundle(folder / "rows", ("cell", "records"))
-            row, records = CELLS.validate(frames["cell"]), _checked_records(frames["records"], name)
-        else:
-            failure = folder / "failure.parquet"
-            row, records = CELLS.validate(from_parquet(failure.read_bytes(), failure)), RECORDS.frame([])
-        if row.select("cell", "status").rows() != [(name, status)]:
-            raise ValueError(f"cell row is {row.select('cell', 'status').rows()}; it must be {name} {status}")
-        return row, records
-
-    def _read_index(self) -> dict[str, pl.DataFrame]:
-        try:
-            index = read_bundle(self.root / "index", ("files", "cells", "records"))
-        except ValueError:
-            index = {}
-        empty = {"files": _FILES, "cells": CELLS.schema, "records": RECORDS.schema}
-        if {name: frame.schema for name, frame in index.items()} != empty:
-            return {name: pl.DataFrame(schema=schema) for name, schema in empty.items()}
-        return index
-
-    def _write_index(self, files: pl.DataFrame, cells: pl.DataFrame, records: pl.DataFrame) -> None:
-        # The index is a convenience: where the folder is read-only, every read is merely slower.
-        with contextlib.suppress(OSError):
-            (self.root / "index").mkdir(exist_ok=True)
-            write_bundle(self.root / "index", {"files": files, "cells": cells, "records": records})
+    def problems(self, cells: Iterable[str]) -> tuple[Problem, ...]:
+        """What `read` leaves out of these cells. Opens no file of a cell that the index knows as it is now."""
+        return Index(self.root).problems(cells)
 
     def _writable(self, cell: str) -> Path:
         folder = self.folder(cell)
@@ -274,37 +184,6 @@ class Store:
 
 
 _SET_ASIDE = "set-aside"
-_ROWS_FILES = ("cell.parquet", "records.parquet")
-_ABSENT = (None, None)
-
-
-def _stat(path: str) -> tuple[int, int] | tuple[None, None]:
-    try:
-        stat = os.stat(path)
-    except FileNotFoundError:
-        return _ABSENT
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _published(folder: Path) -> list[Path]:
-    """The bundles of a cell's further evaluations, by name."""
-    return sorted(path for path in (folder / "evaluations").glob("[!.]*@*") if path.is_dir())
-
-
-def _evaluations(folder: str) -> str:
-    """What the index knows of a cell's further evaluations: name, size and time of each."""
-    if not os.path.isdir(os.path.join(folder, "evaluations")):
-        return ""
-    found = [(path.name, *_stat(os.path.join(path, "records.parquet"))) for path in _published(Path(folder))]
-    return " ".join(":".join(map(str, entry)) for entry in found)
-
-
-def _checked_records(records: pl.DataFrame, cell: str) -> pl.DataFrame:
-    records = RECORDS.validate(records)
-    others = records["cell"].filter(records["cell"] != cell)
-    if not others.is_empty():
-        raise ValueError(f"records.cell is {others[0]!r}; it must be {cell!r}")
-    return records.sort(RECORDS.key)
 
 
 def _publish_folder(

@@ -23,10 +23,14 @@ def statuses(cells: Collection[Cell], store: Store, must_know: bool = False) -> 
         raise NoAnswerError(queue.silent)
     found = from_folders(cells, store)
     where = places(sent)
-    return [_explained(status, where.get(status.cell.id, []), queue) for status in found]
+    fates: dict[tuple[str, int, int], str] = {}
+    return [_explained(status, where.get(status.cell.id, []), queue, fates) for status in found]
 
 
-def _explained(status: CellStatus, sent: list[Place], queue: Queue) -> CellStatus:
+def _explained(
+    status: CellStatus, sent: list[Place], queue: Queue, fates: dict[tuple[str, int, int], str]
+) -> CellStatus:
+    """A cell's state with what is known of its job; `fates` keeps what has been asked about jobs that ended."""
     if status.state not in OPEN or not sent:
         return status
     waiting = queue.waiting(sent)
@@ -35,4 +39,6 @@ def _explained(status: CellStatus, sent: list[Place], queue: Queue) -> CellStatu
     newest = sent[0]
     if queue.silent is not None and newest.submission.arrays[newest.array].cluster.executor == "slurm":
         return dataclasses.replace(status, error=f"sent as job {newest.job}; {queue.silent}")
-    return dataclasses.replace(status, error=fate(newest, queue))
+    if newest.key not in fates:
+        fates[newest.key] = fate(newest, queue)
+    return dataclasses.replace(status, error=fates[newest.key])

@@ -21,6 +21,7 @@ class Bench(enum.StrEnum):
     DATA = "data"
     DECODE = "decode"
     LOSS = "loss"
+    SCALE = "scale"
     TRAIN = "train"
 
 

@@ -99,7 +99,7 @@ def set_damaged_aside(store: "Store", cells: Collection[str]) -> None:
     """Move damaged rows of these cells out of the way and say so; their checkpoints are measured again."""
     from experiments.cli.console import console
 
-    for damaged in store.read(cells).problems:
+    for damaged in store.problems(cells):
         kept = store.set_aside(damaged.cell, damaged.evaluation)
         console.print(f"[yellow]damaged rows set aside[/] as {kept}: {damaged.reason}", highlight=False)
 
@@ -247,7 +247,7 @@ def status(
     if watch:
         redrawn(lambda: statuses(cells, store), lambda found: status_table(expanded, found))
         return
-    found, problems = statuses(cells, store), store.read(expanded.cells).problems
+    found, problems = statuses(cells, store), store.problems(expanded.cells)
     if json:
         print_json(status_rows(expanded, found, problems))
         return

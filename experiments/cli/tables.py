@@ -30,6 +30,10 @@ _COLOURS = {
 }
 
 
+LISTED = 500
+"""Rows that a plan or the states of its cells have at most in a terminal; JSON has all."""
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as people read them."""
     if seconds is None:
@@ -86,9 +90,8 @@ def plan_rows(plan: Plan, speeds: Sequence[Speeds], done: frozenset[str] = froze
     for member in plan.members:
         key, cell = (member.part, member.arm, member.point), member.cell
         match = plan.matches.get((member.part, member.arm))
-        row = rows.setdefault(
-            key,
-            {
+        if key not in rows:
+            rows[key] = {
                 "part": member.part,
                 "arm": member.arm,
                 "point": member.point,
@@ -101,9 +104,8 @@ def plan_rows(plan: Plan, speeds: Sequence[Speeds], done: frozenset[str] = froze
                 "seconds": speeds[0].seconds(cell) if speeds else None,
                 "matches": match and match.quantity,
                 "residual": match and match.residual,
-            },
-        )
-        row["cells"].append(cell.id)
+            }
+        rows[key]["cells"].append(cell.id)
     cells = list(plan.cells.values())
     prices = [price(cells, each, done) for each in speeds]
     return {
@@ -140,7 +142,8 @@ def plan_table(data: Mapping[str, Any]) -> Table:
     for name in ("cells", "parameters", "steps", "FLOPs a cell", "time a cell"):
         table.add_column(name, justify="right")
     table.add_column("matched")
-    for row in data["rows"]:
+    table.caption = _unlisted(len(data["rows"]) - LISTED, "arms at other points")
+    for row in data["rows"][:LISTED]:
         matched = "" if row["matches"] is None else f"{row['matches']} {row['residual']:+.2%}"
         table.add_row(
             row["part"],
@@ -165,6 +168,11 @@ def price_lines(data: Mapping[str, Any]) -> list[str]:
             "No cell was measured on a GPU, so GPU-hours are not known: train one of these there, and plan again."
         )
     return lines
+
+
+def _unlisted(count: int, what: str) -> str | None:
+    """What a table says below it of rows that it has not."""
+    return f"{count:,} {what} are not listed; --json has them all" if count > 0 else None
 
 
 def _places(plan: Plan) -> dict[str, str]:
@@ -201,7 +209,7 @@ def status_rows(plan: Plan, found: Sequence[CellStatus], problems: Sequence[Prob
 
 
 def status_table(plan: Plan, found: Sequence[CellStatus]) -> Table:
-    """States for people."""
+    """States for people. Of a plan too large to list, only what is neither done nor still to come."""
     counts = ", ".join(f"{count} {state}" for state, count in tally(found).items() if count)
     table = Table("cell", "place", "model", "state", title=f"{plan.question} at scale {plan.scale}: {counts}")
     table.title_justify = "left"
@@ -210,8 +218,12 @@ def status_table(plan: Plan, found: Sequence[CellStatus]) -> Table:
     if with_jobs := any(status.job is not None for status in found):
         table.add_column("job")
     table.add_column("error")
+    shown = found
+    if len(found) > LISTED:
+        shown = [each for each in found if each.state not in (State.DONE, State.QUEUED, State.MISSING)][:LISTED]
+    table.caption = _unlisted(len(found) - len(shown), "cells")
     places = _places(plan)
-    for status in found:
+    for status in shown:
         colour = _COLOURS[status.state]
         step = f"{status.progress['step']}/{status.progress['steps']}" if status.progress else ""
         table.add_row(

@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 
 from results.bundle import SUMS, write_bundle
 from results.collection import Collection
+from results.index import Index
 from results.store import Store
 
 HERE = Path(__file__).parent
@@ -220,9 +221,9 @@ def test_the_index_is_used_and_follows_its_files(tmp_path, cell, records, monkey
     store.publish_failure(cell("f", status="failed", error="x"))
     store.read()
     opened = []
-    read_cell = Store._read_cell
+    read_files = Index._read_files
     monkeypatch.setattr(
-        Store, "_read_cell", lambda self, name, status: opened.append(name) or read_cell(self, name, status)
+        Index, "_read_files", lambda self, name, status: opened.append(name) or read_files(self, name, status)
     )
     assert len(store.read().cells) == 3
     assert opened == []

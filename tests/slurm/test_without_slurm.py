@@ -190,6 +190,21 @@ def test_why_a_job_is_gone(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert "not sent" in fate(place, Queue())
 
 
+def test_what_became_of_a_job_is_asked_once_for_all_of_its_cells(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cells, sent = [cell(f"seeds.init_seed={seed}") for seed in range(2)], pending(store)
+    (array,) = sent.arrays
+    packs = (tuple(each.id for each in cells),)
+    dataclasses.replace(sent, arrays=(dataclasses.replace(array, packs=packs, jobs=("7_0",)),)).write()
+    asked = tmp_path / "asked"
+    path = programs(tmp_path / "bin", squeue="true", sacct=f"echo asked >> {asked}; echo NODE_FAIL")
+    monkeypatch.setenv("PATH", path)
+    found = statuses(cells, store)
+    assert [status.error for status in found] == ["job 7_0 ended without it: NODE_FAIL"] * 2
+    assert asked.read_text() == "asked\n"
+
+
 def test_a_failing_cell_stops_no_other_of_its_job(store: Store) -> None:
     cells = [WILD, cell()]
     sent = send(propose(cells, store, "debug", load("debug")), store, "test", "debug")
