@@ -15,6 +15,8 @@ SPLITS = ("facts", "seen", "id", "ood_first", "ood_second", "ood_both")
 
 TITLE = "Two-hop composition: accuracy in % at the last loop (mean ± half of the 95 % interval)"
 VALUES = "used: accuracy composing recalled facts\nthat training never composed"
+UPRIGHT = "used: accuracy composing\nfacts never composed"
+"""The same where it is written along an upright axis."""
 LIMITS = (-0.03, 1.03)
 """Of an axis of accuracies."""
 

@@ -182,8 +182,11 @@ class Curves(Panel):
         if self.log:
             axes.set_xscale("log")
         ticks = sorted({point.at for series in self.curves for point in series.points})
-        if len(ticks) <= _MOST_TICKS:
-            axes.set_xticks(ticks, [f"{tick:,g}" if tick < 1e6 else f"{tick:.3g}" for tick in ticks])
+        if len(ticks) <= _MOST_TICKS and (self.log or all(tick.is_integer() for tick in ticks)):
+            whole = [tick.is_integer() and tick < 1e6 for tick in ticks]
+            axes.set_xticks(
+                ticks, [f"{tick:,.0f}" if w else f"{tick:.3g}" for tick, w in zip(ticks, whole, strict=True)]
+            )
             axes.minorticks_off()
         self._draw_references(axes, "y")
         axes.set_ylim(*self.limits)

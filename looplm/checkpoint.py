@@ -9,6 +9,7 @@ import io
 import os
 import pickle
 import random
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
     archive = io.BytesIO()
     torch.save(content, archive)
     body = archive.getbuffer()
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     with beside.open("wb") as file:
         file.write(f"{_MAGIC}{hashlib.sha256(body).hexdigest()}\n".encode())
         file.write(body)

@@ -17,15 +17,23 @@ SUMS = "SHA256SUMS"
 
 def write_durably(path: Path, data: bytes) -> None:
     """Replace `path` by `data` in one step: a reader, or a run after a crash, sees the old bytes or the new ones."""
-    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    _replace({path: data})
+
+
+def _replace(files: Mapping[Path, bytes]) -> None:
+    """Replace each file in one step, one right after the other."""
+    beside = {path: path.with_name(f".{path.name}-{uuid.uuid4().hex}") for path in files}
     try:
-        with beside.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        for path, data in files.items():
+            with beside[path].open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, draft in beside.items():
+            draft.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        for draft in beside.values():
+            draft.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -47,7 +55,7 @@ def to_parquet(frame: pl.DataFrame) -> bytes:
 def from_parquet(data: bytes, path: Path) -> pl.DataFrame:
     """The frame in `data`, which was read from `path`; `ValueError` if it is not a whole Parquet file."""
     try:
-        return pl.read_parquet(io.BytesIO(data))
+        return pl.read_parquet(data)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} is not a readable Parquet file: {reason}") from error
@@ -56,14 +64,12 @@ def from_parquet(data: bytes, path: Path) -> pl.DataFrame:
 def write_bundle(folder: Path, frames: Mapping[str, pl.DataFrame]) -> None:
     """Write each frame to `folder`/name.parquet, then the sums. Files of an older bundle are replaced.
 
-    Each file is replaced in one step but the bundle is not: stopped midway it is one that `read_bundle` refuses.
+    Each file is replaced in one step but the bundle is not: read in that moment, or stopped midway, it is one that
+    `read_bundle` refuses.
     """
-    sums = []
-    for name, frame in frames.items():
-        data = to_parquet(frame)
-        write_durably(folder / f"{name}.parquet", data)
-        sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}.parquet\n")
-    write_durably(folder / SUMS, "".join(sums).encode())
+    files = {folder / f"{name}.parquet": to_parquet(frame) for name, frame in frames.items()}
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n" for path, data in files.items())
+    _replace({**files, folder / SUMS: sums.encode()})
     sync_folder(folder)
 
 

@@ -1,55 +1,27 @@
-"""The store: a folder of cells, each published whole or not at all, and an index that can always be rebuilt.
+"""The store: a folder of cells, each published whole or not at all. They are read through `index.py`.
 
     root/cells/<id>/rows/        a bundle of `cell` and `records`: its presence means that the cell is done
     root/cells/<id>/evaluations/<name>@<version>/   a bundle of further `records` of a done cell
     root/cells/<id>/failure.parquet   one row of the last failure; without meaning once `rows` is there
-    root/index/                  a bundle that caches all of the above; delete it at will
+    root/index/                  what `index.py` remembers of all of the above; delete it at will
 
 Whoever trains a cell may keep other files in its folder. Which cells answer which question is not known here.
 """
 
 import contextlib
-import os
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from results.bundle import from_parquet, read_bundle, sync_folder, to_parquet, write_bundle, write_durably
+from results.bundle import sync_folder, to_parquet, write_bundle, write_durably
 from results.collection import Collection, Problem
+from results.index import Index, Rows, checked_records
 from results.schema import CELLS, RECORDS, WITH_CELL, evaluation_name
-
-_FILES = pl.Schema(
-    {
-        "cell": pl.String,
-        "status": pl.String,
-        "size": pl.Int64,
-        "mtime_ns": pl.Int64,
-        "records_size": pl.Int64,
-        "records_mtime_ns": pl.Int64,
-        "evaluations": pl.String,
-    }
-)
-"""What the index knows of the files behind a row: it is used only while all of this is unchanged."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a store holds.
-
-    Attributes:
-        cells: rows of `schema.CELLS`, sorted by cell; done and failed ones.
-        records: rows of `schema.RECORDS` of the done cells, sorted by key.
-        problems: files left out of both.
-    """
-
-    cells: pl.DataFrame
-    records: pl.DataFrame
-    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True)
@@ -71,39 +43,54 @@ class Store:
             return "done"
         return "failed" if (folder / "failure.parquet").exists() else None
 
-    def publish(self, cell: Mapping[str, Any], records: pl.DataFrame) -> bool:
+    def publish(
+        self, cell: Mapping[str, Any], records: pl.DataFrame, confirm: Callable[[], bool] = lambda: True
+    ) -> bool:
         """Publish a finished cell: its row of `CELLS` and its rows of `RECORDS`, both or neither.
 
         Both are written to a folder beside, which is then renamed; the system refuses to rename over a folder that
-        holds files, so that the first of several processes wins and nothing is ever overwritten.
+        holds files, so that the first of several processes wins and nothing is ever overwritten. `confirm` is asked
+        between the two; whoever takes the cell over first makes it say no, and then calls `discard_drafts`.
 
         Returns:
-            True if these rows were published, False if the cell already had rows.
+            True if these rows were published, False if the cell already had rows or `confirm` said no.
         """
         row = CELLS.frame([cell])
         if cell["status"] != "done":
             raise ValueError(f"cells.status is {cell['status']!r}; it must be done to be published")
-        records = _checked_records(records, cell["cell"])
+        records = checked_records(records, cell["cell"])
         for evaluation in records["evaluation"].unique():
             if evaluation_name(evaluation) not in WITH_CELL:
                 raise ValueError(
                     f"records.evaluation is {evaluation!r}; with a cell it must be {' | '.join(WITH_CELL)}"
                 )
         folder = self._writable(cell["cell"])
-        return _publish_folder(folder, folder / "rows", {"cell": row, "records": records})
+        return _publish_folder(folder, folder / "rows", {"cell": row, "records": records}, confirm)
 
-    def add(self, cell: str, evaluation: str, records: pl.DataFrame) -> bool:
-        """Publish a further evaluation of a done cell, whole or not at all.
+    def discard_drafts(self, cell: str) -> None:
+        """Remove what was written beside and not renamed into place: whoever was about to publish it no longer can."""
+        folder = self.folder(cell)
+        for draft in (*folder.glob(".rows-*"), *self._measured(cell).glob(".*@*")):
+            if _SET_ASIDE not in draft.name:
+                doomed = folder / f".discarded-{uuid.uuid4().hex}"
+                with contextlib.suppress(FileNotFoundError):
+                    draft.rename(doomed)
+                _remove(doomed)
+
+    def add(
+        self, cell: str, evaluation: str, records: pl.DataFrame, confirm: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Publish a further evaluation of a done cell, whole or not at all; `confirm` as for `publish`.
 
         Returns:
-            True if these records were published, False if the cell already had this evaluation.
+            True if these records were published, False if the cell already had this evaluation or `confirm` said no.
         """
-        records = _checked_records(records, cell)
+        records = checked_records(records, cell)
         if others := [name for name in records["evaluation"].unique() if name != evaluation]:
             raise ValueError(f"records.evaluation is {others[0]!r}; it must be {evaluation!r}")
         folder = self._measured(cell)
         folder.mkdir(parents=True, exist_ok=True)
-        added = _publish_folder(folder, folder / evaluation, {"records": records})
+        added = _publish_folder(folder, folder / evaluation, {"records": records}, confirm)
         (folder / f"{evaluation}.error").unlink(missing_ok=True)
         return added
 
@@ -151,15 +138,25 @@ class Store:
             raise ValueError(f"cells.status is {cell['status']!r}; it must be failed to be published as a failure")
         write_durably(self._writable(cell["cell"]) / "failure.parquet", to_parquet(row))
 
+    def forget_failure(self, cell: str) -> None:
+        """Set aside that a cell failed, and that evaluations of it did, so that they are tried again."""
+        if self.status(cell) == "failed":
+            self.set_aside(cell)
+        for error in self._measured(cell).glob("*.error"):
+            error.unlink()
+
     def error(self, cell: str) -> str | None:
         """The last line of why a cell failed, or None if it has not."""
-        cells = self.read([cell]).cells
-        return None if cells.is_empty() else cells.row(0, named=True)["error"]
+        return self.errors([cell]).get(cell)
+
+    def errors(self, cells: Iterable[str]) -> dict[str, str]:
+        """The last line of why each of these cells failed; those that have not are left out."""
+        return Index(self.root).errors(cells)
 
     def set_aside(self, cell: str, evaluation: str | None = None) -> Path:
         """Move what a cell, or one further evaluation of it, has published out of the way, to be made again. Returns
         where it is now."""
-        mark = f"set-aside-{uuid.uuid4().hex[:8]}"
+        mark = f"{_SET_ASIDE}-{uuid.uuid4().hex[:8]}"
         if evaluation is not None:
             published = self._measured(cell) / evaluation
             aside = published.with_name(f".{evaluation}-{mark}")
@@ -171,76 +168,11 @@ class Store:
 
     def read(self, cells: Iterable[str] | None = None) -> Rows:
         """All rows, or those of `cells`. Empty where nothing was published; damaged files are left out and listed."""
-        files = self._scan()
-        index = self._read_index()
-        fresh = files.join(index["files"], on=_FILES.names(), how="semi", nulls_equal=True)
-        stale = files.join(fresh, on="cell", how="anti")
-        found, measured, problems = [], [], []
-        for name, status in stale.select("cell", "status").iter_rows():
-            try:
-                row, records = self._read_cell(name, status)
-            except (ValueError, OSError) as error:
-                problems.append(Problem(self.root / "cells" / name, str(error), name))
-                continue
-            found.append(row)
-            measured.append(records)
-            for path in _published(self.folder(name)) if status == "done" else ():
-                try:
-                    measured.append(_checked_records(read_bundle(path, ("records",))["records"], name))
-                except (ValueError, OSError) as error:
-                    problems.append(Problem(path, str(error), name, path.name))
-        known = pl.concat([index["cells"].join(fresh, on="cell", how="semi"), *found]).sort("cell")
-        records = pl.concat([index["records"].join(fresh, on="cell", how="semi"), *measured]).sort(RECORDS.key)
-        if found or len(fresh) < len(index["files"]):
-            damaged = [problem.cell for problem in problems]
-            sound = files.join(known, on="cell", how="semi").filter(~pl.col("cell").is_in(damaged))
-            self._write_index(sound, *(frame.join(sound, on="cell", how="semi") for frame in (known, records)))
-        if cells is not None:
-            cells = set(cells)
-            known, records = (frame.filter(pl.col("cell").is_in(cells)) for frame in (known, records))
-            problems = [problem for problem in problems if problem.cell in cells]
-        return Rows(known, records, tuple(problems))
+        return Index(self.root).read(cells)
 
-    def _scan(self) -> pl.DataFrame:
-        """A row of `_FILES` for each cell that has rows or a failure."""
-        found = []
-        with contextlib.suppress(FileNotFoundError):
-            for name in sorted(os.listdir(self.root / "cells")):
-                folder = os.path.join(self.root, "cells", name)
-                if os.path.isdir(os.path.join(folder, "rows")):
-                    cell, records = (_stat(os.path.join(folder, "rows", file)) for file in _ROWS_FILES)
-                    found.append((name, "done", *cell, *records, _evaluations(folder)))
-                elif (failure := _stat(os.path.join(folder, "failure.parquet"))) != _ABSENT:
-                    found.append((name, "failed", *failure, *_ABSENT, ""))
-        return pl.DataFrame(found, schema=_FILES, orient="row")
-
-    def _read_cell(self, name: str, status: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-        folder = self.folder(name)
-        if status == "done":
-            frames = read_bundle(folder / "rows", ("cell", "records"))
-            row, records = CELLS.validate(frames["cell"]), _checked_records(frames["records"], name)
-        else:
-            failure = folder / "failure.parquet"
-            row, records = CELLS.validate(from_parquet(failure.read_bytes(), failure)), RECORDS.frame([])
-        if row.select("cell", "status").rows() != [(name, status)]:
-            raise ValueError(f"cell row is {row.select('cell', 'status').rows()}; it must be {name} {status}")
-        return row, records
-
-    def _read_index(self) -> dict[str, pl.DataFrame]:
-        try:
-            index = read_bundle(self.root / "index", ("files", "cells", "records"))
-        except ValueError:
-            index = {}
-        empty = {"files": _FILES, "cells": CELLS.schema, "records": RECORDS.schema}
-        if {name: frame.schema for name, frame in index.items()} != empty:
-            return {name: pl.DataFrame(schema=schema) for name, schema in empty.items()}
-        return index
-
-    def _write_index(self, files: pl.DataFrame, cells: pl.DataFrame, records: pl.DataFrame) -> None:
-        # The index is a convenience: where the folder is read-only, every read is merely slower.
-        with contextlib.suppress(OSError):
-            (self.root / "index").mkdir(exist_ok=True)
-            write_bundle(self.root / "index", {"files": files, "cells": cells, "records": records})
+    def problems(self, cells: Iterable[str]) -> tuple[Problem, ...]:
+        """What `read` leaves out of these cells. Opens no file of a cell that the index knows as it is now."""
+        return Index(self.root).problems(cells)
 
     def _writable(self, cell: str) -> Path:
         folder = self.folder(cell)
@@ -251,46 +183,18 @@ class Store:
         return folder
 
 
-_ROWS_FILES = ("cell.parquet", "records.parquet")
-_ABSENT = (None, None)
+_SET_ASIDE = "set-aside"
 
 
-def _stat(path: str) -> tuple[int, int] | tuple[None, None]:
-    try:
-        stat = os.stat(path)
-    except FileNotFoundError:
-        return _ABSENT
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _published(folder: Path) -> list[Path]:
-    """The bundles of a cell's further evaluations, by name."""
-    return sorted(path for path in (folder / "evaluations").glob("[!.]*@*") if path.is_dir())
-
-
-def _evaluations(folder: str) -> str:
-    """What the index knows of a cell's further evaluations: name, size and time of each."""
-    if not os.path.isdir(os.path.join(folder, "evaluations")):
-        return ""
-    found = [(path.name, *_stat(os.path.join(path, "records.parquet"))) for path in _published(Path(folder))]
-    return " ".join(":".join(map(str, entry)) for entry in found)
-
-
-def _checked_records(records: pl.DataFrame, cell: str) -> pl.DataFrame:
-    records = RECORDS.validate(records)
-    others = records["cell"].filter(records["cell"] != cell)
-    if not others.is_empty():
-        raise ValueError(f"records.cell is {others[0]!r}; it must be {cell!r}")
-    return records.sort(RECORDS.key)
-
-
-def _publish_folder(folder: Path, target: Path, frames: Mapping[str, pl.DataFrame]) -> bool:
+def _publish_folder(
+    folder: Path, target: Path, frames: Mapping[str, pl.DataFrame], confirm: Callable[[], bool]
+) -> bool:
     """Write a bundle beside `target`, in `folder`, and rename it into place, unless somebody was first."""
     beside = folder / f".{target.name}-{uuid.uuid4().hex}"
     beside.mkdir()
     try:
         write_bundle(beside, frames)
-        return _rename_exclusively(beside, target)
+        return confirm() and _rename_exclusively(beside, target)
     finally:
         _remove(beside)
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, get_args
 
 import looplm
@@ -28,7 +28,7 @@ class Seeds:
     init_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, seed in dataclasses.asdict(self).items():
+        for name, seed in _fields(self).items():
             if seed < 0:
                 raise ValueError(f"seeds.{name} is {seed}; it must be at least 0")
 
@@ -81,14 +81,14 @@ class Cell:
             )
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision is {self.precision!r}; it must be {' | '.join(get_args(Precision))}")
-        if self.context < self.task.max_length - 1:
+        if self.context < _max_length(self.task) - 1:
             raise ValueError(
                 f"budget.context is {self.context}; the longest example of task {self.task.name!r} has "
-                f"{self.task.max_length} tokens and needs at least {self.task.max_length - 1}"
+                f"{_max_length(self.task)} tokens and needs at least {_max_length(self.task) - 1}"
             )
 
     def _check_pretrained(self, parent: "Cell") -> None:
-        if self.task.vocabulary != parent.task.vocabulary:
+        if not _same_vocabulary(self.task, parent.task):
             raise ValueError(
                 f"pretrained is a cell of task {parent.task.name!r}, whose vocabulary differs from that of "
                 f"{self.task.name!r}; it must be the same"
@@ -125,7 +125,7 @@ class Cell:
 
     def config(self) -> dict[str, Any]:
         """Everything about this cell as plain data, readable and complete."""
-        sections = {name: dataclasses.asdict(getattr(self, name)) for name in (*SECTIONS, "seeds")}
+        sections = {name: _fields(getattr(self, name)) for name in (*SECTIONS, "seeds")}
         start = {} if self.pretrained is None else {"pretrained": self.pretrained.config()}
         return {"task": self.task.config(), **sections, "precision": self.precision, **start}
 
@@ -155,8 +155,8 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """What the id is a hash of: the canonical configuration without the fields that have no effect."""
         config = self.canonical().config()
-        name, objective = self.canonical().objective.name, config["objective"]
-        effective = {key: objective[key] for key in _EFFECTIVE[name]}
+        objective = config["objective"]
+        effective = {key: objective[key] for key in _EFFECTIVE[objective["name"]]}
         config["objective"] = {key: value for key, value in effective.items() if value is not None}
         del config["budget"]["batch_unit"]
         if self.pretrained is not None:
@@ -172,18 +172,18 @@ class Cell:
     @property
     def context(self) -> int:
         """Positions a row."""
-        return self.budget.context if self.budget.context is not None else self.task.max_length - 1
+        return self.budget.context if self.budget.context is not None else _max_length(self.task) - 1
 
     @property
     def batch_size(self) -> int:
         """Examples a step."""
-        a_window = self.context // (self.task.max_length - 1) if self.budget.batch_unit == "windows" else 1
+        a_window = self.context // (_max_length(self.task) - 1) if self.budget.batch_unit == "windows" else 1
         return self.budget.batch_size * a_window
 
     @property
     def vocab_size(self) -> int:
         """Symbols of the task's vocabulary."""
-        return len(self.task.vocabulary)
+        return _vocab_size(self.task)
 
     @property
     def name(self) -> str:
@@ -194,7 +194,32 @@ class Cell:
         return f"{self.model.layers}⊗{self.model.loops}{exits} d={self.model.hidden_size}{objective}{after}"
 
 
+def _fields(section: Any) -> dict[str, Any]:
+    """The fields of a section as plain data. They hold no containers, so that nothing needs copying."""
+    return {name: getattr(section, name) for name in _names(section.__class__)}
+
+
+@cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(each.name for each in dataclasses.fields(cls))
+
+
+@cache
+def _vocab_size(task: Task) -> int:
+    return len(task.vocabulary)
+
+
+@cache
+def _max_length(task: Task) -> int:
+    return task.max_length
+
+
+@cache
+def _same_vocabulary(one: Task, other: Task) -> bool:
+    return one.vocabulary == other.vocabulary
+
+
 def _weights_shape(model: ModelConfig) -> dict[str, Any]:
     """What two models must agree in for the weights of one to be those of the other: all but loops and exits."""
-    fields = dataclasses.asdict(model) | {"intermediate_size": model.feedforward_size}
+    fields = _fields(model) | {"intermediate_size": model.feedforward_size}
     return {name: value for name, value in fields.items() if name not in ("loops", "exit_every", "init_std")}

@@ -116,6 +116,23 @@ def check_key(key: str, schema: Mapping[str, Any]) -> None:
         raise ValueError("key 'task.name' is not set directly; choose a task with task=NAME")
 
 
+def assigned(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration with dotted keys set; an unknown key is refused with the nearest known one."""
+    result = _copied(config)
+    for key, value in values.items():
+        check_key(key, result)
+        *path, last = key.split(".")
+        node = result
+        for step in path:
+            node = node[step]
+        node[last] = value
+    return result
+
+
+def _copied(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
 
@@ -128,7 +145,7 @@ def construct(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
     """
     assert dataclasses.is_dataclass(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     for key in mapping:
         if key not in fields:
             raise unknown(f"key {where!r}:", str(key), fields)
@@ -138,6 +155,12 @@ def construct(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
             raise ValueError(f"{where}.{name} is missing; it has no default")
     values = {key: typed(value, hints[key], f"{where}.{key}") for key, value in mapping.items()}
     return cls(**values)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Types of the fields of a dataclass."""
+    return get_type_hints(cls)
 
 
 def typed(value: Any, hint: Any, where: str) -> Any:

@@ -1,6 +1,6 @@
 """What a cell costs before it runs: FLOPs by formula, and a rough time on one core of a laptop."""
 
-from functools import lru_cache
+from functools import cache
 
 from looplm import accounting
 from sweeps.cell import Cell
@@ -49,7 +49,7 @@ def _batch_shape(cell: Cell) -> tuple[float, float]:
     return rows * share, trained * share
 
 
-@lru_cache(maxsize=256)
+@cache
 def _block_shape(task: Task, data_seed: int, layout: str, context: int) -> tuple[int, int]:
     examples = Stream(task, data_seed, order_seed=0).examples(0, BLOCK)
     rows = len(examples) if layout == "pad" else len(pack(examples, context).tokens_BS)

@@ -8,7 +8,6 @@ another arm's cell, at the same replicate and axis point, and with its model whe
 initialisation, paired across arms, and come seed-major, so that an interrupted sweep loses replicates and not arms.
 """
 
-import copy
 import dataclasses
 import itertools
 import json
@@ -23,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from sweeps.cell import Cell, Seeds
-from sweeps.config import check_key, composed, parse, unknown
+from sweeps.config import assigned, composed, parse, unknown
 from sweeps.evaluations import check_evaluations
 from sweeps.partners import PARTNERS, Match, solve
 
@@ -163,29 +162,48 @@ class Grid:
         found: list[tuple[str, str, Cell, Match | None]] = []
         for settings in itertools.product(*axes):
             point = {key: value for setting in settings for key, value in setting.items()}
+            looped: dict[str, Cell] = {}
             for arm in chosen:
-                cell, match = self._cell(scale, part, arm, point, overrides)
+                cell, match = self._cell(scale, part, arm, point, overrides, looped)
                 cell = dataclasses.replace(cell, evaluations=tuple(self._evaluations(part)))
                 found.append((arm, json.dumps(point, sort_keys=True), cell, match))
         return found
 
     def _cell(
-        self, scale: str, part: str, arm: str, point: Mapping[str, Any], overrides: Mapping[str, Any]
+        self,
+        scale: str,
+        part: str,
+        arm: str,
+        point: Mapping[str, Any],
+        overrides: Mapping[str, Any],
+        looped: dict[str, Cell],
     ) -> tuple[Cell, Match | None]:
-        """The cell of an arm at an axis point, and how well it matches if it is a partner."""
-        baseline, arms = self._part(part)
+        """The cell of an arm at an axis point, and how well it matches if it is a partner.
+
+        `looped` keeps the cells, by arm, that partners at this point are solved from.
+        """
+        _, arms = self._part(part)
         own = self.tuning.get(scale, {}).get(part, {}).get("choices", {}).get(arm, {})
         partner, change = self._solved_from(arms, arm)
+        if partner is None:
+            return Cell.from_config(assigned(self._config(scale, part, change, point, overrides), own)), None
+        if (of := arms[arm]["of"]) not in looped:
+            looped[of] = Cell.from_config(self._config(scale, part, change, point, overrides))
+        cell, match = solve(partner, looped[of])
+        return Cell.from_config(assigned(cell.config(), own)) if own else cell, match
+
+    def _config(
+        self, scale: str, part: str, change: Mapping[str, Any], point: Mapping[str, Any], overrides: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What an arm with these changes is at an axis point, before tuning, as plain data."""
+        baseline, _ = self._part(part)
         set_here = (self.text["scales"][scale]["parts"][part] or {}).get("set") or {}
         settings = {**baseline, **set_here, **overrides, **point, **change}
         base = _defaults(settings.pop("task"))
         if (of := settings.pop(_PRETRAINED, None)) is not None:
             parent = self._parent(scale, part, of, point, overrides).config()
             base = {**base, "model": dict(parent["model"]), "pretrained": parent}
-        if partner is None:
-            return Cell.from_config(assigned(assigned(base, settings), own)), None
-        cell, match = solve(partner, Cell.from_config(assigned(base, settings)))
-        return Cell.from_config(assigned(cell.config(), own)), match
+        return assigned(base, settings)
 
     def _parent(self, scale: str, part: str, of: str, point: Mapping[str, Any], overrides: Mapping[str, Any]) -> Cell:
         """The cell that `pretrained: part/arm` names, at those of the point's axes that its part has."""
@@ -201,7 +219,7 @@ class Grid:
         keys = {key for axis in axes for settings in axis for key in settings}
         if missing := sorted(keys - point.keys()):
             raise ValueError(f"{where} is {of!r}, which varies {missing[0]!r}; part {part!r} must vary it too")
-        return self._cell(scale, of_part, of_arm, {key: point[key] for key in point if key in keys}, overrides)[0]
+        return self._cell(scale, of_part, of_arm, {key: point[key] for key in point if key in keys}, overrides, {})[0]
 
     def arms(self, part: str) -> list[str]:
         """Names of a part's arms, in the file's order; none for a part that the file does not have."""
@@ -251,22 +269,9 @@ def _axis(name: str, values: Sequence[Any]) -> list[dict[str, Any]]:
     return [dict(value) if isinstance(value, Mapping) else {name: value} for value in values]
 
 
-def assigned(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a configuration with dotted keys set; an unknown key is refused with the nearest known one."""
-    result: dict[str, Any] = copy.deepcopy(dict(config))
-    for key, value in values.items():
-        check_key(key, result)
-        *path, last = key.split(".")
-        node = result
-        for step in path:
-            node = node[step]
-        node[last] = value
-    return result
-
-
 def _replicate(cell: Cell, index: int) -> Cell:
     def shifted(seeds: Seeds) -> Seeds:
-        return Seeds(**{name: seed + index for name, seed in dataclasses.asdict(seeds).items()})
+        return Seeds(**{name: seed + index for name, seed in vars(seeds).items()})
 
     return cell.at_seeds(shifted)
 

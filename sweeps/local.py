@@ -12,7 +12,7 @@ from typing import Any
 from results.store import Store
 from sweeps.cell import Cell
 from sweeps.listing import Listing
-from sweeps.status import CellStatus, State, statuses
+from sweeps.status import OPEN, CellStatus, State, statuses
 from sweeps.worker import NOTICE
 
 POLL_SECONDS = 0.5
@@ -44,7 +44,7 @@ def run_local(
         RuntimeError: if a worker died of something that is not a cell's own failure (its output is in the message).
     """
     found = statuses(cells, store)
-    wanted = {State.MISSING, State.INTERRUPTED, State.UNMEASURED} | ({State.FAILED} if retry_failed else set())
+    wanted = OPEN | ({State.FAILED} if retry_failed else set())
     todo = [status.cell for status in found if status.state in wanted]
     if not todo:
         return found

@@ -6,7 +6,9 @@ Each is solved from the looped cell, never typed, and carries how far its matche
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
+from looplm import accounting
 from looplm.config import ModelConfig
 from sweeps.cell import Cell
 from sweeps.cost import total_parameters, training_flops
@@ -55,42 +57,47 @@ def _longer(looped: Cell) -> tuple[Cell, Match]:
     return cell, Match("longer", "training FLOPs", target, training_flops(cell))
 
 
-def _stacked(looped: Cell, **changes: int | None) -> Cell:
-    """kR⊗1: as deep as the looped cell, nothing shared."""
-    model = dataclasses.replace(looped.model, layers=looped.model.depth, loops=1, **changes)  # type: ignore[arg-type]
-    return dataclasses.replace(looped, model=model)
+def _stacked(looped: ModelConfig, **changes: int | None) -> ModelConfig:
+    """kR⊗1: as deep as the looped model, nothing shared."""
+    return dataclasses.replace(looped, layers=looped.depth, loops=1, **changes)  # type: ignore[arg-type]
 
 
 def _deep(looped: Cell) -> tuple[Cell, Match]:
-    cell = _stacked(looped)
+    cell = dataclasses.replace(looped, model=_stacked(looped.model))
     return cell, Match("deep", "depth", looped.model.depth, cell.model.depth)
 
 
 def _deep_exits(looped: Cell) -> tuple[Cell, Match]:
-    cell = _stacked(looped, exit_every=looped.model.layers)
+    cell = dataclasses.replace(looped, model=_stacked(looped.model, exit_every=looped.model.layers))
     return cell, Match("deep_exits", "training FLOPs", training_flops(looped), training_flops(cell))
 
 
 def _narrow(looped: Cell) -> tuple[Cell, Match]:
-    """Solve the width, then let the SwiGLU's width take up what the width's granularity leaves over."""
-    target = total_parameters(looped)
-    step = 2 * looped.model.heads
+    hidden_size, intermediate_size = _narrow_sizes(looped.model, looped.vocab_size)
+    model = _stacked(looped.model, hidden_size=hidden_size, intermediate_size=intermediate_size)
+    cell = dataclasses.replace(looped, model=model)
+    return cell, Match("narrow", "parameters", total_parameters(looped), total_parameters(cell))
 
-    def at(hidden_size: int, intermediate_size: int | None) -> Cell:
+
+@cache
+def _narrow_sizes(looped: ModelConfig, vocab_size: int) -> tuple[int, int]:
+    """Solve the width, then let the SwiGLU's width take up what the width's granularity leaves over."""
+    target = accounting.total_parameters(looped, vocab_size)
+    step = 2 * looped.heads
+
+    def at(hidden_size: int, intermediate_size: int | None) -> ModelConfig:
         return _stacked(looped, hidden_size=hidden_size, intermediate_size=intermediate_size)
 
-    widths = [
-        width for width in range(step, looped.model.hidden_size + 1, step) if ModelConfig.default_feedforward(width) > 0
-    ]
+    def surplus(model: ModelConfig) -> int:
+        return accounting.total_parameters(model, vocab_size) - target
+
+    widths = [width for width in range(step, looped.hidden_size + 1, step) if ModelConfig.default_feedforward(width)]
     if not widths:
-        raise ValueError(
-            f"model.hidden_size is {looped.model.hidden_size}; no narrower width can match {target} parameters"
-        )
-    width = min(widths, key=lambda w: abs(total_parameters(at(w, None)) - target))
+        raise ValueError(f"model.hidden_size is {looped.hidden_size}; no narrower width can match {target} parameters")
+    width = min(widths, key=lambda w: abs(surplus(at(w, None))))
     wide = ModelConfig.default_feedforward(width)
-    per_unit = total_parameters(at(width, wide + 1)) - total_parameters(at(width, wide))
-    cell = at(width, max(1, wide + round((target - total_parameters(at(width, wide))) / per_unit)))
-    return cell, Match("narrow", "parameters", target, total_parameters(cell))
+    per_unit = surplus(at(width, wide + 1)) - surplus(at(width, wide))
+    return width, max(1, wide - round(surplus(at(width, wide)) / per_unit))
 
 
 PARTNERS: dict[str, Callable[[Cell], tuple[Cell, Match]]] = {

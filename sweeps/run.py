@@ -29,7 +29,7 @@ from looplm.training import CHECKPOINT, Fitted, Initial, Progress, fit
 from results.schema import json_text
 from results.store import Store
 from sweeps.cell import Cell
-from sweeps.claim import Claim
+from sweeps.claim import Claim, attempts
 from sweeps.cost import training_flops_by_group
 from sweeps.evaluations import EVALUATIONS, Evaluation
 from sweeps.files import write_atomically
@@ -39,6 +39,9 @@ from synthdata.batch import Batch, pack, pad
 from synthdata.streams import Stream, world
 
 PROGRESS_SECONDS = 0.5
+
+MOST_DEATHS = 3
+"""Processes in a row that may vanish without getting a cell any further, before it counts as failed."""
 
 
 class Outcome(StrEnum):
@@ -93,8 +96,8 @@ def run_cell(
 
     What it is pretrained from comes first, unless it is trained already. A cell that is done, or that somebody else
     runs, is left alone; a failed one too, unless `retry_failed`. What is wrong with the cell itself (it diverges, it
-    raises) is published as a failure and returned as `Outcome.FAILED`; what is wrong with the machine (`OSError`: disk
-    full, folder not writable) is raised and ends nothing.
+    raises, every process that tries it vanishes) is published as a failure and returned as `Outcome.FAILED`; what is
+    wrong with the machine (`OSError`: disk full, folder not writable) is raised and ends nothing.
 
     Raises:
         ValueError: if this machine lacks the device or the compiler that `execution` insists on.
@@ -127,12 +130,15 @@ class _Attempt:
                 return outcome
         folder = self.store.folder(cell.id)
         folder.mkdir(parents=True, exist_ok=True)
-        claim = Claim.acquire(folder)
+        claim = Claim.acquire(folder, self._mark(cell))
         if claim is None:
             return Outcome.CLAIMED
         with claim:
+            self._discard_drafts(cell)
             if self._ended(cell, for_its_weights):
                 return Outcome.ALREADY
+            if claim.deaths >= MOST_DEATHS:
+                return self._give_up(cell, claim)
             write_atomically(folder / "config.yaml", f"# {cell.name}\n" + OmegaConf.to_yaml(cell.config()))
             return self._train_and_measure(cell, claim)
 
@@ -146,6 +152,35 @@ class _Attempt:
             wanted = [each for each in wanted if self.store.measuring_error(cell.id, each.id) is None]
         return not wanted and not (for_its_weights and not (self.store.folder(cell.id) / CHECKPOINT).exists())
 
+    def _mark(self, cell: Cell) -> str:
+        """How far a cell has come, in words that change when it gets further."""
+        checkpoint = self.store.folder(cell.id) / CHECKPOINT
+        when = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+        return f"{self.store.status(cell.id)}, checkpoint of {when}, {len(self._to_measure(cell))} evaluations to come"
+
+    def _discard_drafts(self, cell: Cell) -> None:
+        """Remove what earlier owners left half-written; one that lives on can then no longer put it into place."""
+        self.store.discard_drafts(cell.id)
+        folder = self.store.folder(cell.id)
+        for draft in (*folder.glob(f"{CHECKPOINT}.*.tmp"), *folder.glob(".*.draft")):
+            draft.unlink(missing_ok=True)
+
+    def _give_up(self, cell: Cell, claim: Claim) -> Outcome:
+        last = attempts(self.store.folder(cell.id))[-2]
+        where = last["host"] if last["job"] is None else f"{last['host']}, job {last['job']}"
+        self._fail(
+            cell, f"its process vanished {claim.deaths} times in a row before it got any further, last on {where}"
+        )
+        return Outcome.FAILED
+
+    def _fail(self, cell: Cell, error: str) -> None:
+        """Publish why a cell failed; of one that has rows, why what is still to be measured of it failed."""
+        if self.store.status(cell.id) != "done":
+            self.store.publish_failure(cell_row(cell, None, self.execution) | {"status": "failed", "error": error})
+            return
+        for evaluation in self._to_measure(cell):
+            self.store.add_failure(cell.id, evaluation.id, error)
+
     def _to_measure(self, cell: Cell) -> list[Evaluation]:
         """Evaluations that are not published yet."""
         wanted = [EVALUATIONS[name] for name in cell.evaluations]
@@ -156,24 +191,22 @@ class _Attempt:
         try:
             if cell.pretrained is not None and self.store.status(cell.pretrained.id) != "done":
                 raise RuntimeError(f"the cell it is pretrained from failed: {self.store.error(cell.pretrained.id)}")
-            fitted = self._fit(cell, folder)
+            fitted = self._fit(cell, folder, lambda: claim.lost or self.should_stop())
             for notice in fitted.notices:
                 self.notify(notice)
             if not fitted.finished:
-                return Outcome.STOPPED
+                return Outcome.CLAIMED if claim.lost else Outcome.STOPPED
             if self.store.status(cell.id) != "done":
                 row = cell_row(cell, fitted, self.execution)
                 records = pl.concat([measure(cell, fitted.model), stability(cell, fitted.stability)])
-                if not claim.held():
+                if not self.store.publish(row, records, claim.held):
                     return Outcome.CLAIMED
-                self.store.publish(row, records)
         except OSError:
             raise
         except Exception as error:
             write_atomically(folder / "traceback.txt", traceback.format_exc())
-            failure = cell_row(cell, None, self.execution) | {"status": "failed", "error": _last_line(error)}
             if claim.held():
-                self.store.publish_failure(failure)
+                self._fail(cell, _last_line(error))
             return Outcome.FAILED
         (folder / "progress.json").unlink(missing_ok=True)
         return self._evaluate(cell, fitted.model, claim)
@@ -192,12 +225,11 @@ class _Attempt:
                 if claim.held():
                     self.store.add_failure(cell.id, evaluation.id, _last_line(error))
             else:
-                if not claim.held():
+                if not self.store.add(cell.id, evaluation.id, records, claim.held):
                     return Outcome.CLAIMED
-                self.store.add(cell.id, evaluation.id, records)
         return Outcome.FAILED if failed else Outcome.DONE
 
-    def _fit(self, cell: Cell, folder: Path) -> Fitted:
+    def _fit(self, cell: Cell, folder: Path, should_stop: Callable[[], bool]) -> Fitted:
         return fit(
             model=cell.model,
             vocab_size=cell.vocab_size,
@@ -210,7 +242,7 @@ class _Attempt:
             folder=folder,
             execution=self.execution,
             on_progress=_Reporter(folder / "progress.json", self.on_progress),
-            should_stop=self.should_stop,
+            should_stop=should_stop,
             initial=None if cell.pretrained is None else self._weights(cell.pretrained),
         )
 

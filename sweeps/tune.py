@@ -21,9 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results.store import Store
 from sweeps.cell import Cell, Seeds
-from sweeps.config import construct
+from sweeps.config import assigned, construct
 from sweeps.files import write_atomically
-from sweeps.grid import Grid, assigned
+from sweeps.grid import Grid
 
 WIDEN = 3.0
 """Factor by which a range grows on the side where a best value lies at its edge."""

@@ -84,7 +84,7 @@ class Task(ABC):
     spans: ClassVar[tuple[str, ...]] = ("answer",)
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
+        hints = _hints(type(self))
         for field in dataclasses.fields(self):
             value, hint = getattr(self, field.name), hints[field.name]
             if get_origin(hint) is Literal:
@@ -149,12 +149,22 @@ class Task(ABC):
 
     def config(self) -> dict[str, Any]:
         """Name, version and parameters: what identifies the task in a hash and in a stored configuration."""
-        return {"name": self.name, "version": self.version, **dataclasses.asdict(self)}
+        return {
+            "name": self.name,
+            "version": self.version,
+            **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)},
+        }
 
     def world_config(self) -> dict[str, Any]:
         """The part of `config` that the world and what is measured of it depend on: two tasks that agree in it have the
         same facts and the same questions under one data seed, whatever else they do with them. By default all of it."""
         return self.config()
+
+
+@cache
+def _hints(cls: type[Task]) -> dict[str, Any]:
+    """Types of the fields of a task."""
+    return get_type_hints(cls)
 
 
 _REGISTRY: dict[str, type[Task]] = {}
@@ -175,6 +185,13 @@ PLUG_INS = "looplm.tasks"
 
 
 @cache
+def _load_own() -> None:
+    package = importlib.import_module("synthdata.tasks")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+@cache
 def _load_plug_ins() -> None:
     for entry in importlib.metadata.entry_points(group=PLUG_INS):
         try:
@@ -192,9 +209,7 @@ def tasks() -> Mapping[str, type[Task]]:
     Raises:
         RuntimeError: if a plug-in does not load, or takes a name that another task has.
     """
-    package = importlib.import_module("synthdata.tasks")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    _load_own()
     _load_plug_ins()
     return dict(sorted(_REGISTRY.items()))
 

@@ -22,8 +22,8 @@ RULES = {
     "argmax_stability": "answer repeats",
     "fixed": "fixed",
 }
-DRAWN = ("fixed", "q_exit", "gate", "entropy", "argmax_stability")
-"""Rules that have curves of their own; the tables have all."""
+DRAWN = {"exits": ("fixed", "q_exit", "argmax_stability"), "stage_two": ("fixed", "gate", "argmax_stability")}
+"""Rules that have curves of their own, the second beside its control; the tables have all."""
 
 
 def settings(evidence: Evidence, rule: str) -> list[str]:
@@ -101,17 +101,18 @@ def panels(evidence: Evidence) -> list[Panel]:
     found: list[Panel] = []
     for part in PARTS:
         if "looped" in arms(evidence, part) and _measured(evidence, part, "looped"):
+            drawn = DRAWN[part]
             curves = [
-                series for rule in DRAWN for series in _curve(evidence, part, "looped", rule, "accuracy", RULES[rule])
+                each for rule in drawn for each in _curve(evidence, part, "looped", rule, "accuracy", RULES[rule])
             ]
-            curves += _curve(evidence, part, "looped", "q_exit", "control", "CDF, at random")
+            curves += _curve(evidence, part, "looped", drawn[1], "control", "its exits at random")
             oracle = _mean(evidence, part, "looped", "accuracy/oracle")
             name = "as trained" if part == "exits" else "after Stage II"
             found.append(
                 Curves(
                     curves=curves,
                     axis="mean loops run",
-                    values=f"accuracy on held-out questions, {name}",
+                    values=f"held-out accuracy, {name}",
                     references={} if oracle is None else {"oracle": oracle.mean},
                     limits=LIMITS,
                 )

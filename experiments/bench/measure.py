@@ -47,8 +47,9 @@ class Row:
     Attributes:
         bench: name of the benchmark.
         case: the sizes; the same for all its sides.
-        side: what was measured, or `roofline` for what the arithmetic asks at least.
-        metric: `time`, `speed`, `peak memory`, `work`, `traffic`, `accuracy`, `mean depth` or `deviation of depth`.
+        side: what was measured, `roofline` for what the arithmetic asks at least, or `limit` for what we allow.
+        metric: `time`, `processor time`, `speed`, `peak memory`, `work`, `traffic`, `accuracy`, `mean depth` or
+            `deviation of depth`.
         median: over the repeats, or the computed number.
         unit: of the median.
         ratio: ours against this side, above 1 where ours is better; None where nothing is compared. For times and

@@ -22,6 +22,7 @@ class Bench(enum.StrEnum):
     DATA = "data"
     DECODE = "decode"
     LOSS = "loss"
+    SCALE = "scale"
     TRAIN = "train"
 
 

@@ -13,6 +13,7 @@ def doctor() -> None:
     import importlib.metadata
     import os
     import platform
+    import shutil
     from typing import get_args
 
     import torch
@@ -51,6 +52,8 @@ def doctor() -> None:
     for name in get_args(LossBackend)[1:]:
         reason = why_no_triton(device) if name == "triton" else None
         table.add_row(f"loss {name}", "no" if reason else "yes", escape(reason or "chosen by the size of the logits"))
+    sbatch = shutil.which("sbatch")
+    table.add_row("slurm", sbatch or "no", "looplm submit --cluster; local and debug need none")
     table.add_row("commit", suite_commit() or "no git checkout", "recorded in every row")
     root = runs_root()
     where = root if root.exists() else root.parent

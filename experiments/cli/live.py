@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from looplm.training import Progress as Step
 
 LINE_SECONDS = 15.0
+REDRAW_SECONDS = 3.0
 
 
 @contextmanager
@@ -97,6 +98,17 @@ class _View:
             if s.state is State.RUNNING and s.progress
         ]
         console.print(f"{ended}/{len(found)} cells  {self._time_left(found)}  " + "; ".join(running), highlight=False)
+
+
+def redrawn(look: Callable[[], list[CellStatus]], draw: Callable[[list[CellStatus]], Table]) -> None:
+    """Show the states of cells again and again, until none runs or waits in a queue; Ctrl-C leaves what they do."""
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        while True:
+            found = look()
+            live.update(draw(found), refresh=True)
+            if not any(status.state in (State.RUNNING, State.QUEUED) for status in found):
+                return
+            time.sleep(REDRAW_SECONDS)
 
 
 @contextmanager

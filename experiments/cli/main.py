@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from experiments.cli import bench, compare, doctor, generate, new_task, report, sweeps, tasks
+from experiments.cli import bench, cluster, compare, doctor, generate, new_task, report, sweeps, tasks
 
 app = typer.Typer(
     name="looplm",
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (tasks, new_task, sweeps, generate, report, compare, bench, doctor):
+for module in (tasks, new_task, sweeps, cluster, generate, report, compare, bench, doctor):
     module.add_to(app)
 
 

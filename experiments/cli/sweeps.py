@@ -66,6 +66,7 @@ CompileOption = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Register this module's commands."""
     app.command(rich_help_panel="One cell")(train)
+    app.command(rich_help_panel="A question")(questions)
     app.command(rich_help_panel="A question")(plan)
     app.command(rich_help_panel="A question")(run)
     app.command(rich_help_panel="A question")(status)
@@ -98,7 +99,7 @@ def set_damaged_aside(store: "Store", cells: Collection[str]) -> None:
     """Move damaged rows of these cells out of the way and say so; their checkpoints are measured again."""
     from experiments.cli.console import console
 
-    for damaged in store.read(cells).problems:
+    for damaged in store.problems(cells):
         kept = store.set_aside(damaged.cell, damaged.evaluation)
         console.print(f"[yellow]damaged rows set aside[/] as {kept}: {damaged.reason}", highlight=False)
 
@@ -138,6 +139,18 @@ def train(
         raise typer.Exit(1)
     console.print(cell_table(cell, store.read([cell.id]).records))
     console.print(f"{cell.id}  {store.folder(cell.id)}")
+
+
+def questions(json: Json = False) -> None:
+    """List the questions: what each asks, its hypotheses, and its scales with their number of cells."""
+    from experiments.cli.console import console, print_json
+    from experiments.cli.tables import question_rows, question_table
+
+    rows = question_rows()
+    if json:
+        print_json({"questions": rows})
+    else:
+        console.print(question_table(rows))
 
 
 def plan(
@@ -212,19 +225,29 @@ def run(
 
 
 def status(
-    question: Question, scale: Scale = "quick", overrides: Overrides = None, runs: Runs = None, json: Json = False
+    question: Question,
+    scale: Scale = "quick",
+    overrides: Overrides = None,
+    runs: Runs = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds while anything runs.")] = False,
+    json: Json = False,
 ) -> None:
-    """Show where every cell of a question stands: done, running, interrupted, failed (with the error) or missing.
+    """Show where every cell of a question stands: done, running, queued, interrupted, failed or missing, and why.
 
-    Published rows that are damaged, and that a report leaves out, are listed; looplm run measures them again.
+    It reads the runs and asks SLURM where there is one, so it tells the same from anywhere that sees both. Published
+    rows that are damaged, and that a report leaves out, are listed; looplm run measures them again.
     """
     from experiments.cli.console import console, print_json
+    from experiments.cli.live import redrawn
     from experiments.cli.tables import status_rows, status_table
-    from sweeps.status import statuses
+    from slurm.status import statuses
 
-    expanded = expand(question, scale, overrides)
-    store = open_store(runs)
-    found, problems = statuses(expanded.cells.values(), store), store.read(expanded.cells).problems
+    expanded, store = expand(question, scale, overrides), open_store(runs)
+    cells = list(expanded.cells.values())
+    if watch:
+        redrawn(lambda: statuses(cells, store), lambda found: status_table(expanded, found))
+        return
+    found, problems = statuses(cells, store), store.problems(expanded.cells)
     if json:
         print_json(status_rows(expanded, found, problems))
         return
@@ -248,18 +271,32 @@ def tune(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one per core.", show_default=False)
     ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Run the trials on a cluster, as looplm submit does.", show_default=False)
+    ] = None,
 ) -> None:
-    """Tune every arm of a part with equal trials, in a world of its own, and write the choices to tuning.yaml."""
+    """Tune every arm of a part with equal trials, in a world of its own, and write the choices to tuning.yaml.
+
+    Trials lie in a study beside the runs; interrupted, the same command carries on. On a cluster a trial whose job was
+    lost is sent again and counts once.
+    """
     from experiments.cli.console import console
     from experiments.cli.tables import tuned_table
     from experiments.questions import ROOT, grid
+    from slurm.cluster import load
+    from slurm.run import run_on_cluster
     from sweeps.local import run_local
     from sweeps.tune import tune_part, write_choices
 
-    store = open_store(runs)
+    if cluster is not None and workers is not None:
+        raise ValueError(f"--workers is {workers}; with --cluster it must be left out: the cluster's file says it")
+    store, chosen = open_store(runs), None if cluster is None else load(cluster)
 
     def finish(cells: "Sequence[Cell]") -> None:
-        run_local(cells, store, {"device": "cpu", "compile": "auto"}, workers, notify=say)
+        if cluster is None or chosen is None:
+            run_local(cells, store, {"device": "cpu", "compile": "auto"}, workers, notify=say)
+        else:
+            run_on_cluster(cells, store, cluster, chosen, f"tune {question} {scale}", say)
 
     tuned = tune_part(grid(question), scale, part, store, finish, arm or (), trials)
     console.print(tuned_table(tuned))

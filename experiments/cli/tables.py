@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.pricing import Speeds, price
+from experiments.questions import grid, questions
 from results.collection import Problem
 from results.sheet import Sheet, text
 from sweeps.cell import Cell
@@ -20,11 +22,16 @@ if TYPE_CHECKING:
 _COLOURS = {
     State.DONE: "green",
     State.RUNNING: "cyan",
+    State.QUEUED: "blue",
     State.INTERRUPTED: "yellow",
     State.FAILED: "red",
     State.UNMEASURED: "yellow",
     State.MISSING: "dim",
 }
+
+
+LISTED = 500
+"""Rows that a plan or the states of its cells have at most in a terminal; JSON has all."""
 
 
 def duration(seconds: float | None) -> str:
@@ -46,6 +53,33 @@ def sheet_table(sheet: Sheet) -> Table:
     return table
 
 
+def question_rows() -> list[dict[str, Any]]:
+    """Every question as plain data."""
+    found = {name: grid(name) for name in questions()}
+    return [
+        {
+            "question": name,
+            "asks": asked.text["question"],
+            "claims": {key: hypothesis["claim"] for key, hypothesis in asked.text["hypotheses"].items()},
+            "cells": {scale: len(asked.expand(scale).cells) for scale in asked.text["scales"]},
+        }
+        for name, asked in found.items()
+    ]
+
+
+def question_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The questions for people."""
+    table = Table(title="Questions; see looplm plan QUESTION", title_justify="left", show_lines=True)
+    table.add_column("question", no_wrap=True)
+    for name in ("asks", "claims to be supported or refuted", "cells"):
+        table.add_column(name)
+    for row in rows:
+        claims = "\n".join(f"{key}: {claim}" for key, claim in row["claims"].items())
+        cells = "\n".join(f"{scale} {count}" for scale, count in row["cells"].items())
+        table.add_row(row["question"], row["asks"], claims, cells)
+    return table
+
+
 def plan_rows(plan: Plan, speeds: Sequence[Speeds], done: frozenset[str] = frozenset()) -> dict[str, Any]:
     """A plan as plain data: one row per arm and axis point, and the totals over distinct cells.
 
@@ -56,9 +90,8 @@ def plan_rows(plan: Plan, speeds: Sequence[Speeds], done: frozenset[str] = froze
     for member in plan.members:
         key, cell = (member.part, member.arm, member.point), member.cell
         match = plan.matches.get((member.part, member.arm))
-        row = rows.setdefault(
-            key,
-            {
+        if key not in rows:
+            rows[key] = {
                 "part": member.part,
                 "arm": member.arm,
                 "point": member.point,
@@ -71,9 +104,8 @@ def plan_rows(plan: Plan, speeds: Sequence[Speeds], done: frozenset[str] = froze
                 "seconds": speeds[0].seconds(cell) if speeds else None,
                 "matches": match and match.quantity,
                 "residual": match and match.residual,
-            },
-        )
-        row["cells"].append(cell.id)
+            }
+        rows[key]["cells"].append(cell.id)
     cells = list(plan.cells.values())
     prices = [price(cells, each, done) for each in speeds]
     return {
@@ -110,7 +142,8 @@ def plan_table(data: Mapping[str, Any]) -> Table:
     for name in ("cells", "parameters", "steps", "FLOPs a cell", "time a cell"):
         table.add_column(name, justify="right")
     table.add_column("matched")
-    for row in data["rows"]:
+    table.caption = _unlisted(len(data["rows"]) - LISTED, "arms at other points")
+    for row in data["rows"][:LISTED]:
         matched = "" if row["matches"] is None else f"{row['matches']} {row['residual']:+.2%}"
         table.add_row(
             row["part"],
@@ -137,6 +170,11 @@ def price_lines(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _unlisted(count: int, what: str) -> str | None:
+    """What a table says below it of rows that it has not."""
+    return f"{count:,} {what} are not listed; --json has them all" if count > 0 else None
+
+
 def _places(plan: Plan) -> dict[str, str]:
     """Where each cell first stands in the plan."""
     places: dict[str, str] = {}
@@ -158,6 +196,7 @@ def status_rows(plan: Plan, found: Sequence[CellStatus], problems: Sequence[Prob
                 "place": places[status.cell.id],
                 "state": status.state.value,
                 "progress": status.progress,
+                "job": status.job,
                 "error": status.error,
             }
             for status in found
@@ -170,15 +209,21 @@ def status_rows(plan: Plan, found: Sequence[CellStatus], problems: Sequence[Prob
 
 
 def status_table(plan: Plan, found: Sequence[CellStatus]) -> Table:
-    """States for people."""
+    """States for people. Of a plan too large to list, only what is neither done nor still to come."""
     counts = ", ".join(f"{count} {state}" for state, count in tally(found).items() if count)
     table = Table("cell", "place", "model", "state", title=f"{plan.question} at scale {plan.scale}: {counts}")
     table.title_justify = "left"
     table.add_column("step", justify="right")
     table.add_column("left", justify="right")
+    if with_jobs := any(status.job is not None for status in found):
+        table.add_column("job")
     table.add_column("error")
+    shown = found
+    if len(found) > LISTED:
+        shown = [each for each in found if each.state not in (State.DONE, State.QUEUED, State.MISSING)][:LISTED]
+    table.caption = _unlisted(len(found) - len(shown), "cells")
     places = _places(plan)
-    for status in found:
+    for status in shown:
         colour = _COLOURS[status.state]
         step = f"{status.progress['step']}/{status.progress['steps']}" if status.progress else ""
         table.add_row(
@@ -188,7 +233,8 @@ def status_table(plan: Plan, found: Sequence[CellStatus]) -> Table:
             f"[{colour}]{status.state}[/]",
             step,
             duration(status.seconds_left) if status.state is State.RUNNING else "",
-            status.error or "",
+            *([escape(status.job or "")] if with_jobs else []),
+            escape(status.error or ""),
         )
     return table
 

@@ -2,7 +2,7 @@
 
 import json
 
-from experiments.composing import LIMITS, METRIC, SPLIT, VALUES, composition_sheet
+from experiments.composing import LIMITS, METRIC, SPLIT, UPRIGHT, composition_sheet
 from experiments.evidence import Evidence
 from experiments.panels import Curves, Panel
 from experiments.series import along, arms
@@ -49,7 +49,7 @@ def panels(evidence: Evidence) -> list[Panel]:
     """What is used on the left; on the right, whether the facts are there at all."""
     found: list[Panel] = []
     for split, metric, values in (
-        (SPLIT, METRIC, VALUES),
+        (SPLIT, METRIC, UPRIGHT),
         ("facts", "accuracy", "stored: share of the facts recalled"),
     ):
         if curves := along(evidence, LOAD, fact_bits, split, metric):

@@ -73,17 +73,14 @@ def measure(cell: Cell, model: LoopLM, evaluation: str) -> pl.DataFrame:
             label = f"{name}/{setting}".rstrip("/")
             for difficulty, among in levels(examples):
                 for metric, value in _numbers(left, control, oracle, among):
-                    n = 0 if value is None else int(among.sum())
-                    rows.append(Row(None, split, difficulty, f"exits/{metric}/{label}", value, n))
+                    rows.append(Row(None, split, difficulty, f"exits/{metric}/{label}", value, int(among.sum())))
     return frame(cell, evaluation, rows)
 
 
-def _numbers(
-    left: Left, control: Left, oracle: Left, among: npt.NDArray[np.bool_]
-) -> Iterator[tuple[str, float | None]]:
+def _numbers(left: Left, control: Left, oracle: Left, among: npt.NDArray[np.bool_]) -> Iterator[tuple[str, float]]:
     yield "accuracy", float(left.correct_N[among].mean())
     yield "loops", float(left.loops_N[among].mean())
     yield "control", float(control.correct_N[among].mean())
     loops_N, needed_N = left.loops_N[among], oracle.loops_N[among]
-    varied = np.ptp(loops_N) > 0 and np.ptp(needed_N) > 0
-    yield "tracking", float(spearmanr(loops_N, needed_N).statistic) if varied else None
+    if np.ptp(loops_N) > 0 and np.ptp(needed_N) > 0:
+        yield "tracking", float(spearmanr(loops_N, needed_N).statistic)

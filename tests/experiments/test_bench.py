@@ -125,6 +125,7 @@ def test_the_frozen_loop_trains_the_same_model() -> None:
     [
         ("loss", {"chunked (ours)", "all logits", "torch linear_cross_entropy", loss.FLOOR, "roofline"}),
         ("data", {"vectorised", "oracle"}),
+        ("scale", {"looplm", "limit"}),
         ("train", {train.OURS, train.BARE, train.FROZEN, "roofline"}),
     ],
 )

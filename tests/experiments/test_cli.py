@@ -1,6 +1,7 @@
 """What users see when they are wrong, and what never needs torch."""
 
 import io
+import itertools
 import json
 import shutil
 import subprocess
@@ -41,6 +42,9 @@ def looplm(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["preview", "twohop", "--split", "tes"], "split 'tes' is not one of task 'twohop'"),
         (["sample", "twohop", "entities=1", "--out", "x.parquet"], "entities is 1; it must be at least 2"),
         (["tune", QUESTION, "--part", "storage"], "tuning.storage is missing"),
+        (["submit", QUESTION, "--cluster", "devclster"], "Did you mean 'devcluster'"),
+        (["logs", "0123"], "no cell begins so"),
+        (["tune", QUESTION, "--part", "storage", "--cluster", "debug", "--workers", "2"], "--workers is 2"),
         (["report", QUESTION, "--from", "nowhere"], "collection folder nowhere does not exist"),
         (["report", QUESTION], "nothing to report: none of the 27 cells"),
         (["table", QUESTION, "--from", REFERENCE, "--table", "capacty"], "Did you mean 'capacity'"),
@@ -121,6 +125,29 @@ def test_status_as_data_counts_every_cell(
     assert looplm(monkeypatch, "status", QUESTION, "--scale", "smoke", "--runs", str(tmp_path), "--json") == 0
     status = json.loads(capsys.readouterr().out)
     assert status["counts"]["missing"] == len(status["cells"]) == sum(status["counts"].values())
+
+
+def test_of_a_plan_too_large_to_list_the_terminal_shows_what_needs_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    from experiments.cli import tables
+    from experiments.questions import grid
+    from sweeps.status import CellStatus, State
+
+    plan = grid(QUESTION).expand("smoke")
+    states = [State.DONE, State.MISSING, State.RUNNING, State.FAILED, State.QUEUED, State.INTERRUPTED]
+    found = [CellStatus(cell, state) for cell, state in zip(plan.cells.values(), itertools.cycle(states), strict=False)]
+    whole = tables.status_table(plan, found)
+    assert (whole.row_count, whole.caption) == (len(found), None)
+    monkeypatch.setattr(tables, "LISTED", 3)
+    table = tables.status_table(plan, found)
+    notable = [each.cell.id for each in found if each.state in (State.RUNNING, State.FAILED, State.INTERRUPTED)]
+    assert list(table.columns[0].cells) == notable[:3]
+    assert table.caption == f"{len(found) - 3} cells are not listed; --json has them all"
+    rows = tables.plan_rows(plan, [])
+    assert tables.plan_table(rows).row_count == 3
+    assert (
+        tables.plan_table(rows).caption
+        == f"{len(rows['rows']) - 3} arms at other points are not listed; --json has them all"
+    )
 
 
 def test_a_sample_is_what_the_stream_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 
 from results.bundle import SUMS, write_bundle
 from results.collection import Collection
+from results.index import Index
 from results.store import Store
 
 HERE = Path(__file__).parent
@@ -220,9 +221,9 @@ def test_the_index_is_used_and_follows_its_files(tmp_path, cell, records, monkey
     store.publish_failure(cell("f", status="failed", error="x"))
     store.read()
     opened = []
-    read_cell = Store._read_cell
+    read_files = Index._read_files
     monkeypatch.setattr(
-        Store, "_read_cell", lambda self, name, status: opened.append(name) or read_cell(self, name, status)
+        Index, "_read_files", lambda self, name, status: opened.append(name) or read_files(self, name, status)
     )
     assert len(store.read().cells) == 3
     assert opened == []
@@ -360,3 +361,33 @@ def test_a_collection_is_adopted_with_its_further_evaluations(tmp_path, cell, re
     assert fresh.adopt(collection) == 1
     assert fresh.measured("a", "depth@1")
     assert fresh.read().records.equals(rows.records)
+
+
+def test_rows_are_published_only_while_the_caller_may(tmp_path, cell, records):
+    store = Store(tmp_path)
+    assert not store.publish(cell("a"), records("a"), confirm=lambda: False)
+    assert store.status("a") is None
+    assert list(store.folder("a").iterdir()) == []
+    assert store.publish(cell("a"), records("a"), confirm=lambda: True)
+
+
+def test_whoever_is_succeeded_between_the_question_and_the_renaming_publishes_nothing(tmp_path, cell, records):
+    store = Store(tmp_path)
+
+    def succeeded_at_once():
+        store.discard_drafts("a")
+        return True
+
+    with pytest.raises(FileNotFoundError):
+        store.publish(cell("a"), records("a"), succeeded_at_once)
+    assert store.status("a") is None
+    assert list(store.folder("a").iterdir()) == []
+
+
+def test_rows_that_were_set_aside_are_no_drafts(tmp_path, cell, records):
+    store = Store(tmp_path)
+    store.publish(cell("a"), records("a"))
+    store.add("a", "more@1", records("a").with_columns(evaluation=pl.lit("more@1")))
+    aside = [store.set_aside("a", "more@1"), store.set_aside("a")]
+    store.discard_drafts("a")
+    assert all(path.exists() for path in aside)

@@ -98,3 +98,63 @@ def test_an_open_claim_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         while held.path.stat().st_mtime < 1 and time.monotonic() < deadline:
             time.sleep(0.01)
     assert held.path.stat().st_mtime > 1
+
+
+def test_a_file_servers_clock_that_differs_from_ours_deceives_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Claim.acquire(tmp_path)
+    assert held is not None
+    text = json.loads(held.path.read_text())
+    held.path.write_text(json.dumps(text | {"host": "elsewhere"}))
+    ours = time.time
+    for skew in (-3600.0, 3600.0):
+        monkeypatch.setattr(claim, "_skews", {})
+        monkeypatch.setattr(time, "time", lambda skew=skew: ours() + skew)
+        assert owner(tmp_path) is not None
+        assert Claim.acquire(tmp_path) is None
+    os.utime(held.path, (0, ours() - claim.STALE_SECONDS - 1))
+    assert owner(tmp_path) is None
+
+
+def test_an_owner_learns_from_its_heart_that_it_lost_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "HEARTBEAT_SECONDS", 0.01)
+    held = Claim.acquire(tmp_path)
+    assert held is not None
+    with held:
+        time.sleep(0.05)
+        assert not held.lost
+        (tmp_path / "claims" / "000002.json").write_text("{}")
+        deadline = time.monotonic() + 5
+        while not held.lost and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert held.lost
+
+
+def test_a_link_whose_answer_was_lost_is_still_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def repeated(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(17, "File exists")
+
+    monkeypatch.setattr(os, "link", repeated)
+    held = Claim.acquire(tmp_path)
+    assert held is not None
+    assert held.held()
+
+
+def test_only_owners_that_vanished_without_getting_further_count(tmp_path: Path) -> None:
+    def vanish(mark: str) -> int:
+        held = Claim.acquire(tmp_path, mark)
+        assert held is not None
+        text = json.loads(held.path.read_text())
+        held.path.write_text(json.dumps(text | {"process_start": "1"}))
+        return held.deaths
+
+    assert [vanish("step 0"), vanish("step 0"), vanish("step 0")] == [0, 1, 2]
+    assert [vanish("step 9"), vanish("step 9")] == [0, 1]
+    with Claim.acquire(tmp_path, "step 9") or pytest.fail("not claimed") as released:
+        assert released.deaths == 2
+    assert vanish("step 9") == 0
+    assert [attempt["released"] for attempt in claim.attempts(tmp_path)] == [False] * 5 + [True, False]

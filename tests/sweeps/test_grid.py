@@ -1,13 +1,19 @@
 """Grids: expansion, scales, tuning, and what a grid file can get wrong."""
 
 import copy
+import dataclasses
+import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from sweeps.cell import Cell, Seeds
+from sweeps.config import assigned
 from sweeps.grid import Grid
+from sweeps.partners import solve
 
 GRID: dict[str, Any] = {
     "question": "Does it?",
@@ -151,3 +157,38 @@ def test_unknown_partners_are_refused() -> None:
         text["parts"]["use"]["arms"]["plain" if wrong.get("of") == "plain" else "odd"] = wrong
         with pytest.raises(ValueError, match=said):
             Grid("question", text, {}).expand("smoke")
+
+
+def test_an_expansion_is_what_composing_each_cell_by_itself_gives() -> None:
+    """Cells that share what they were made from are those that nothing was shared for."""
+    text = copy.deepcopy(GRID)
+    text["parts"]["use"]["arms"]["narrow"] = {"partner": "narrow", "of": "looped"}
+    text["parts"]["use"]["arms"]["narrow_last"] = {"partner": "narrow", "of": "last"}
+    text["scales"]["quick"]["replicates"] = 2
+    chosen = {"use": {"choices": {"plain": {"optimizer.lr": 0.5}, "looped": {"optimizer.clip": 0.25}}}}
+    plan = Grid("question", text, {"quick": chosen}).expand("quick", ["budget.batch_size=7"])
+    assert len(plan.members) == 2 * 4 * 6
+    composed = cache(lambda *overrides: Cell.compose(overrides))
+    for member in plan.members:
+        point = [f"{key}={value}" for key, value in json.loads(member.point).items()]
+        baseline = ["model.loops=2", "objective.name=entropy", "budget.steps=100", "budget.batch_size=7"]
+        arm = text["parts"]["use"]["arms"][member.arm]
+        last = "last" in (member.arm, arm.get("of"))
+        cell = composed(*baseline, *point, *(["objective.name=last"] if last else []))
+        if "partner" in arm:
+            cell, _ = solve(arm["partner"], cell)
+        rates = chosen["use"]["choices"].get(member.arm, {})
+        seeds = Seeds(data_seed=member.replicate, order_seed=member.replicate, init_seed=member.replicate)
+        cell = dataclasses.replace(Cell.from_config(assigned(cell.config(), rates)), seeds=seeds)
+        assert member.cell == cell
+        assert member.cell.config() == cell.config()
+        assert member.cell.id == cell.id
+
+
+def test_the_data_of_one_cell_are_not_those_of_another() -> None:
+    one, other = (member.cell for member in grid().expand("smoke").members[:2])
+    config = one.config()
+    config["budget"]["steps"], config["task"]["entities"] = -1, -1
+    assert one.config() != config
+    assert other.config()["budget"]["steps"] == 10
+    assert grid().expand("smoke").members[0].cell == one
