@@ -45,6 +45,15 @@ class Fitted:
     notices: tuple[str, ...]
 
 
+_SECTIONS = {"model": ModelConfig, "objective": ObjectiveConfig, "optimizer": OptimizerConfig, "budget": BudgetConfig}
+
+
+def _completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as it was stored, with the fields that later code has added: at their defaults they change
+    nothing."""
+    return stored | {name: asdict(section()) | stored[name] for name, section in _SECTIONS.items() if name in stored}
+
+
 def _differences(stored: dict[str, Any], wanted: dict[str, Any], path: str = "") -> Iterator[str]:
     for key in sorted(stored.keys() | wanted.keys()):
         old, new, name = stored.get(key), wanted.get(key), f"{path}{key}"
@@ -131,7 +140,7 @@ def fit(
     path = folder / CHECKPOINT
     content, notices = _read_or_set_aside(path)
     if content is not None:
-        differences = "; ".join(_differences(content["configuration"], configuration))
+        differences = "; ".join(_differences(_completed(content["configuration"]), configuration))
         if differences:
             raise ValueError(f"checkpoint {path} is of another configuration: {differences}")
 

@@ -168,13 +168,18 @@ class _Attempt:
     def _give_up(self, cell: Cell, claim: Claim) -> Outcome:
         last = attempts(self.store.folder(cell.id))[-2]
         where = last["host"] if last["job"] is None else f"{last['host']}, job {last['job']}"
-        error = f"its process vanished {claim.deaths} times in a row before it got any further, last on {where}"
-        if self.store.status(cell.id) == "done":
-            for evaluation in self._to_measure(cell):
-                self.store.add_failure(cell.id, evaluation.id, error)
-        else:
-            self.store.publish_failure(cell_row(cell, None, self.execution) | {"status": "failed", "error": error})
+        self._fail(
+            cell, f"its process vanished {claim.deaths} times in a row before it got any further, last on {where}"
+        )
         return Outcome.FAILED
+
+    def _fail(self, cell: Cell, error: str) -> None:
+        """Publish why a cell failed; of one that has rows, why what is still to be measured of it failed."""
+        if self.store.status(cell.id) != "done":
+            self.store.publish_failure(cell_row(cell, None, self.execution) | {"status": "failed", "error": error})
+            return
+        for evaluation in self._to_measure(cell):
+            self.store.add_failure(cell.id, evaluation.id, error)
 
     def _to_measure(self, cell: Cell) -> list[Evaluation]:
         """Evaluations that are not published yet."""
@@ -200,9 +205,8 @@ class _Attempt:
             raise
         except Exception as error:
             write_atomically(folder / "traceback.txt", traceback.format_exc())
-            failure = cell_row(cell, None, self.execution) | {"status": "failed", "error": _last_line(error)}
             if claim.held():
-                self.store.publish_failure(failure)
+                self._fail(cell, _last_line(error))
             return Outcome.FAILED
         (folder / "progress.json").unlink(missing_ok=True)
         return self._evaluate(cell, fitted.model, claim)

@@ -119,6 +119,18 @@ def test_sigterm_reaches_its_own_handler(train: Train) -> None:
     assert (stopped.finished, stopped.step) == (False, 5)
 
 
+def test_a_checkpoint_from_before_a_field_came_carries_on(
+    train: Train, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    path = tmp_path / "run" / CHECKPOINT
+    train(should_stop=lambda: True)
+    content = checkpoint.read(path)
+    del content["configuration"]["budget"]["batch_unit"], content["configuration"]["objective"]["later_beta"]
+    checkpoint.write(path, content)
+    assert train().finished
+    assert same_bits(checkpoint.read(path)["state_dict"], uninterrupted["state_dict"])
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "foreign"])
 def test_damaged_checkpoint_is_set_aside(
     train: Train, tmp_path: Path, damage: str, uninterrupted: dict[str, Any]

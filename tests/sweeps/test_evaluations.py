@@ -71,7 +71,7 @@ def test_a_new_evaluation_reads_the_stored_checkpoint(store: Store, weighing: We
     assert (store.folder(cell().id) / "checkpoint.ckpt").stat().st_mtime_ns == trained
     assert statuses([cell("weighing")], store)[0].state is State.DONE
     records = store.read().records
-    assert set(records["evaluation"]) == {"answers@1", "floors@1", "weighing@1"}
+    assert set(records["evaluation"]) == {"answers@1", "floors@1", "stability@1", "weighing@1"}
     assert records.equals(store.read().records)
 
 
@@ -98,6 +98,21 @@ def test_an_evaluation_that_raises_fails_alone(store: Store, weighing: Weighing)
     weighing.fails = False
     assert run_cell(cell("weighing"), store, EAGER, retry_failed=True) is Outcome.DONE
     assert statuses([cell("weighing")], store)[0].state is State.DONE
+
+
+def test_weights_that_cannot_be_had_again_fail_what_needs_them(
+    store: Store, weighing: Weighing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_cell(cell(), store, EAGER)
+
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise ValueError("not this checkpoint")
+
+    monkeypatch.setattr("sweeps.run.fit", refuse)
+    assert run_cell(cell("weighing"), store, EAGER) is Outcome.FAILED
+    assert store.read().cells["status"].to_list() == ["done"]
+    (status,) = statuses([cell("weighing")], store)
+    assert (status.state, status.error) == (State.FAILED, "weighing@1: ValueError: not this checkpoint")
 
 
 def test_a_listing_carries_them(weighing: Weighing, tmp_path: Path) -> None:
