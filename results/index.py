@@ -72,10 +72,13 @@ class Index:
         return Rows(rows.cells.filter(asked), rows.records.filter(asked), problems)
 
     def problems(self, cells: Iterable[str]) -> tuple[Problem, ...]:
-        """What `read` would leave out of `cells`. Only if some have changed is more looked at than names and times."""
+        """What `read` would leave out of `cells`. Those that have not changed are not opened, and the index is brought
+        up to date only where many have: that takes longer than to read a few again."""
         cells = set(cells)
-        changed = _changed(self._scan(), self._load("files")["files"])
-        return self.read(cells).problems if any(cell in cells for cell in changed["cell"]) else ()
+        changed = _changed(self._scan(), self._load("files")["files"]).filter(pl.col("cell").is_in(cells))
+        if len(changed) > _BATCH:
+            return self.read(cells).problems
+        return self._read_cells(changed.select("cell", "status").rows()).problems
 
     def errors(self, cells: Iterable[str]) -> dict[str, str]:
         """Why each of `cells` failed, by cell; without those that have not, or whose failure cannot be read."""

@@ -4,7 +4,7 @@
     expand, no replicates   the same number of cells, every one of them composed by itself
     hash                    the ids of the cells
     status                  what `looplm status` looks at, when every cell is done and the index knows it
-    status without index    the same when there is no index: every file is read and checked, once; it has no limit
+    status without index    the same when there is no index: every file is read and checked, once; its time has no limit
 
 Each case is measured in a process of its own, without torch, whose peak memory counts whole: interpreter and libraries
 with it. The rows of the cells are those of one real cell under other ids.
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from experiments.bench.measure import Options, Row
 
 OURS, LIMIT = "looplm", "limit"
-LIMITS = {"time": 10.0, "peak memory": 2048.0}
+LIMITS = {"processor time": 10.0, "peak memory": 2048.0}
+"""Of time, what a core spends: one thread does the work, and elsewhere than on a busy machine that is all there is."""
+
 UNITS = {"time": "s", "processor time": "s", "peak memory": "MiB"}
 RECORDS_A_CELL = 18
 
@@ -146,7 +148,7 @@ def run(options: "Options") -> "Iterator[Row]":
             for metric, unit in UNITS.items():
                 ours = median(each[metric] for each in found)
                 yield Row("scale", case, OURS, metric, ours, unit, 1.0)
-                if metric in LIMITS and not (metric == "time" and name == "status without index"):
+                if metric in LIMITS and not (metric == "processor time" and name == "status without index"):
                     yield Row("scale", case, LIMIT, metric, LIMITS[metric], unit, LIMITS[metric] / ours)
 
 
