@@ -8,7 +8,7 @@ demo: venv
 	$(BIN)/looplm run capacity_vs_manipulation --scale quick
 
 test: venv lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 lint: venv
 	$(BIN)/ruff check .

@@ -8,9 +8,11 @@ of them is said with the price.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from results.bundle import read_bundle
@@ -50,9 +52,19 @@ class Speeds:
     def seconds(self, cell: Cell) -> float:
         """Training time of a cell on this device, one cell at a time."""
         flops = training_flops(cell)
-        distance = np.abs(np.log(np.array(self.step_flops)) - math.log(flops / cell.budget.steps))
-        nearest = np.argsort(distance, kind="stable")[:NEIGHBOURS]
-        return flops / float(np.median(np.array(self.speeds)[nearest]))
+        sizes, speeds = self._sorted
+        wanted = math.log(flops / cell.budget.steps)
+        place = int(np.searchsorted(sizes, wanted))
+        around = slice(max(0, place - NEIGHBOURS), place + NEIGHBOURS)
+        nearest = np.argsort(np.abs(sizes[around] - wanted), kind="stable")[:NEIGHBOURS]
+        return flops / float(np.median(speeds[around][nearest]))
+
+    @cached_property
+    def _sorted(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Logarithms of the FLOPs of a step, smallest first, and the speeds in the same order."""
+        sizes = np.log(np.array(self.step_flops))
+        order = np.argsort(sizes, kind="stable")
+        return sizes[order], np.array(self.speeds)[order]
 
 
 @dataclass(frozen=True)
