@@ -52,6 +52,6 @@ def panels(evidence: Evidence) -> list[Panel]:
     for part, splits in SPLITS.items():
         for split, title in splits.items():
             if curves := over(evidence, part, "loop", split, METRIC):
-                axis = "loops run in the test (loops_4_last: only the fourth was trained to be read)"
+                axis = "loops run (of loops_4_last, early ones untrained)"
                 found.append(Curves(curves=curves, axis=axis, values=f"accuracy: {title}", limits=LIMITS))
     return found
