@@ -7,7 +7,7 @@ versions of the code can be compared although their cells have other ids; else b
 from dataclasses import dataclass
 
 import polars as pl
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from results.schema import MEMBERS, RECORDS
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats  # type: ignore[import-untyped]
-from scipy.special import expit  # type: ignore[import-untyped]
+from scipy import stats
+from scipy.special import expit
 
 from results.fits.bracket import bracketed_interval
 from results.fits.capacity_law import CapacityLaw, CapacityPoint, fit_capacity_laws, soft_minimum

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 Values = Mapping[int, float | None]
 """A metric by replicate. None: the cell failed, or it has no value for this metric."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import least_squares  # type: ignore[import-untyped]
-from scipy.special import expit  # type: ignore[import-untyped]
+from scipy.optimize import least_squares
+from scipy.special import expit
 
 from results.capacity import SATURATION
 from results.fits.bracket import Bracket, Brackets, bracketed_interval, exact_values, exactly

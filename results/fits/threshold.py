@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import least_squares  # type: ignore[import-untyped]
-from scipy.special import expit  # type: ignore[import-untyped]
+from scipy.optimize import least_squares
+from scipy.special import expit
 
 from results.fits.bracket import Bracket, Brackets, Scale, bracketed_interval, exactly, in_words
 from results.statistics import Interval, Values, counted

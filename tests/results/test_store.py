@@ -12,7 +12,6 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from results.bundle import SUMS, write_bundle
-from results.collection import Collection
 from results.index import Index
 from results.store import Store
 
@@ -309,58 +308,6 @@ def test_a_kill_before_any_file_operation_leaves_all_or_nothing(tmp_path, cell, 
     assert outcomes == sorted(outcomes)
     assert outcomes.count(0) > 10
     assert outcomes[-1] == 1
-
-
-def further(records, evaluation: str = "depth@1") -> pl.DataFrame:
-    return records("a").with_columns(evaluation=pl.lit(evaluation))
-
-
-def test_a_further_evaluation_is_added_once_and_read_with_the_rest(tmp_path, cell, records):
-    store = Store(tmp_path)
-    store.publish(cell("a"), records("a"))
-    assert not store.measured("a", "depth@1")
-    assert store.add("a", "depth@1", further(records))
-    assert not store.add("a", "depth@1", further(records))
-    assert store.measured("a", "depth@1")
-    for _ in range(2):
-        assert store.read().records["evaluation"].value_counts(sort=True).rows() == [("answers@1", 6), ("depth@1", 6)]
-    with pytest.raises(ValueError, match="must be 'other@1'"):
-        store.add("a", "other@1", further(records))
-    with pytest.raises(ValueError, match="with a cell it must be answers"):
-        store.publish(cell("a"), further(records))
-
-
-def test_a_damaged_evaluation_leaves_the_cells_own_rows(tmp_path, cell, records):
-    store = Store(tmp_path)
-    store.publish(cell("a"), records("a"))
-    store.add("a", "depth@1", further(records))
-    file = store.folder("a") / "evaluations" / "depth@1" / "records.parquet"
-    file.write_bytes(file.read_bytes()[:-5])
-    for _ in range(2):
-        found = store.read()
-        assert set(found.records["evaluation"]) == {"answers@1"}
-        (problem,) = found.problems
-        assert (problem.cell, problem.evaluation) == ("a", "depth@1")
-    store.set_aside("a", "depth@1")
-    assert not store.measured("a", "depth@1")
-    assert store.read().problems == ()
-    assert store.add("a", "depth@1", further(records))
-    assert len(store.read().records) == 12
-
-
-def test_a_collection_is_adopted_with_its_further_evaluations(tmp_path, cell, records):
-    whole, part = Store(tmp_path / "whole"), Store(tmp_path / "part")
-    for store in (whole, part):
-        store.publish(cell("a"), records("a"))
-    whole.add("a", "depth@1", further(records))
-    rows = whole.read()
-    collection = Collection(rows.cells, rows.records, pl.DataFrame())
-    assert part.adopt(collection) == 0
-    assert part.read().records.equals(rows.records)
-    fresh = Store(tmp_path / "fresh")
-    assert fresh.adopt(collection) == 1
-    assert fresh.measured("a", "depth@1")
-    assert fresh.read().records.equals(rows.records)
 
 
 def test_rows_are_published_only_while_the_caller_may(tmp_path, cell, records):
