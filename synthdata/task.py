@@ -218,6 +218,9 @@ def task_class(name: str) -> type[Task]:
     """The task registered as `name`; a `ValueError` suggests the nearest name."""
     known = tasks()
     if name not in known:
+        _load_own.cache_clear()  # its file may be newer than the last look
+        known = tasks()
+    if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"task {name!r} is not registered; known: {', '.join(known)}.{hint}")

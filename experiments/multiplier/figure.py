@@ -116,7 +116,7 @@ def panels(evidence: Evidence) -> list[Panel]:
     if rows := by_arm(evidence, USE, SPLIT, METRIC):
         found.append(
             Curves(
-                curves=[_placed(row, _size(evidence, USE, row.label)) for row in rows],
+                curves=[_placed(row, float(_size(evidence, USE, row.label))) for row in rows],
                 axis="parameters",
                 log=True,
                 values=UPRIGHT,
