@@ -13,7 +13,7 @@ import synthdata.tasks
 from experiments.cli import new_task
 from experiments.cli.main import app
 from synthdata.streams import fingerprint
-from synthdata.task import task_class
+from synthdata.task import task_class, tasks
 
 
 def test_among_the_suites_own_the_hash_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,7 @@ def test_among_the_suites_own_the_hash_is_recorded(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(new_task, "ROOT", tmp_path)
     monkeypatch.setattr(new_task, "HASHES", hashes)
     monkeypatch.setattr(synthdata.tasks, "__path__", [*synthdata.tasks.__path__, str(folder)])
-    monkeypatch.setattr(synthdata.task, "_REGISTRY", dict(synthdata.task._REGISTRY))
+    monkeypatch.setattr(synthdata.task, "_REGISTRY", dict(tasks()))
     try:
         assert new_task.write_task("my_task") == folder / "my_task.py"
         task = task_class("my_task")()
