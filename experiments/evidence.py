@@ -88,8 +88,8 @@ class Evidence:
         return sorted(present, key=lambda arm: known.index(arm) if arm in known else len(known))
 
     def points(self, part: str) -> list[str]:
-        """Axis points of a part, in the grid's order."""
-        return self.members.filter(pl.col("part") == part)["point"].unique(maintain_order=True).to_list()
+        """Axis points of a part, by their values: numbers by size, words by alphabet."""
+        return sorted(self.members.filter(pl.col("part") == part)["point"].unique(), key=_by_value)
 
     def cell_rows(self, part: str, arm: str, point: str = "{}") -> pl.DataFrame:
         """One row per replicate that has ended (done or failed), with the columns of `cells`."""
@@ -157,6 +157,14 @@ class Evidence:
         """Mean over replicates with its t-interval; a failed replicate counts as 0. None where nothing has ended."""
         values = self.values(part, arm, split, metric, point, **where)
         return mean_interval(counted(values, values, worst=0.0)) if values else None
+
+
+def _by_value(point: str) -> list[tuple[str, bool, Any]]:
+    """What sorts an axis point among others: each of its settings, whatever is no number as text and last."""
+    settings = sorted(json.loads(point).items())
+    return [
+        (key, False, value) if isinstance(value, int | float) else (key, True, str(value)) for key, value in settings
+    ]
 
 
 def of_one_version(evidence: Evidence, source: Path) -> Evidence:

@@ -40,6 +40,8 @@ NOTE = "mean over worlds with 95 % interval; ticks: single worlds"
 _NARROW, _WIDE = 52, 88
 _DASHES = ("-", "--", ":", "-.")
 _MOST_TICKS = 8
+_TICK_ROOM = 0.12
+"""Least distance between two ticks, as a share of the axis."""
 _DODGE = 0.012
 """How far apart arms at one place are drawn, as a share of the axis."""
 
@@ -183,6 +185,7 @@ class Curves(Panel):
             axes.set_xscale("log")
         ticks = sorted({point.at for series in self.curves for point in series.points})
         if len(ticks) <= _MOST_TICKS and (self.log or all(tick.is_integer() for tick in ticks)):
+            ticks = self._apart(ticks)
             whole = [tick.is_integer() and tick < 1e6 for tick in ticks]
             axes.set_xticks(
                 ticks, [f"{tick:,.0f}" if w else f"{tick:.3g}" for tick, w in zip(ticks, whole, strict=True)]
@@ -196,6 +199,15 @@ class Curves(Panel):
         axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=2, fontsize=6.5, handlelength=3.2
         )
+
+    def _apart(self, ticks: Sequence[float]) -> list[float]:
+        """The places that get a tick: from the first on, each that is not too near the last one for its number."""
+        at = [math.log(tick) if self.log else tick for tick in ticks]
+        kept = [0]
+        for index in range(1, len(at)):
+            if at[index] - at[kept[-1]] > _TICK_ROOM * (at[-1] - at[0]):
+                kept.append(index)
+        return [ticks[index] for index in kept]
 
     def _places(self) -> list[list[float]]:
         """Where each arm's points are drawn: a little apart where several arms share a place."""
