@@ -94,10 +94,14 @@ def main(arguments: list[str]) -> int:
     from results.store import Store
     from sweeps.listing import Listing
 
-    store = Store(chosen.store)
-    finished = run_listing(Listing.read(chosen.list), store, should_stop, chosen.patience)
+    store, listing = Store(chosen.store), Listing.read(chosen.list)
+    finished = run_listing(listing, store, should_stop, chosen.patience)
     for path in chosen.then:
         finished = finished and run_listing(Listing.read(path), store, should_stop, patience=0.0)
+    if listing.execution.get("devices", 1) > 1:
+        # A process group whose other processes have died may keep its threads, and with them this process, for ever.
+        sys.stdout.flush()
+        os._exit(0 if finished else EXIT_STOPPED)
     return 0 if finished else EXIT_STOPPED
 
 

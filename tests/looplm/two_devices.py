@@ -86,3 +86,5 @@ if __name__ == "__main__":
                     train(path / mishap, devices=2, mishap=mishap)
                 except (OSError, RuntimeError) as error:
                     print(json.dumps({mishap: f"{type(error).__name__}: {error}"}), flush=True)
+    sys.stdout.flush()
+    os._exit(0)  # a process group whose other processes have died may keep this one from ending
