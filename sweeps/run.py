@@ -201,6 +201,8 @@ class _Attempt:
                 records = pl.concat([measure(cell, fitted.model), stability(cell, fitted.stability)])
                 if not self.store.publish(row, records, claim.held):
                     return Outcome.CLAIMED
+            elif not claim.held():
+                return Outcome.CLAIMED
         except OSError:
             raise
         except Exception as error:
