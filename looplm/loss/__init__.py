@@ -7,8 +7,8 @@ and its gradient towards a weight is that position's cross-entropy. One function
 - `chunked`: loss and gradients in one pass over chunks of positions, in plain PyTorch, on any device.
 - `triton`: the same pass with a fused kernel for the softmax, on a CUDA device (or under Triton's interpreter).
 
-`auto` takes the reference while its float32 logits stay below `FULL_LOGITS_BYTES` of the device; beyond that `triton`
-where it runs, else `chunked`.
+`auto` is `chunked` on a CPU. On a CUDA device it is the reference while its float32 logits stay below
+`FULL_LOGITS_BYTES`; beyond that `triton` where it runs, else `chunked`.
 
 Shapes in names: R = exit, N = position, D = hidden, V = vocabulary.
 """
@@ -25,8 +25,9 @@ from looplm.loss.reference import IGNORED, LoopLoss
 
 Backend = Literal["auto", "reference", "chunked", "triton"]
 
-FULL_LOGITS_BYTES = {"cpu": 2**26, "cuda": 2**30}
-"""Bytes of R x N x V float32 logits up to which `auto` holds them all, by type of device (others: as on the CPU)."""
+FULL_LOGITS_BYTES = 2**30
+"""Bytes of R x N x V float32 logits up to which `auto` holds them all on a CUDA device. On a CPU one pass is the faster
+at every size (`looplm bench loss`)."""
 
 __all__ = [
     "FULL_LOGITS_BYTES",
@@ -52,9 +53,11 @@ def why_no_triton(device: str) -> str | None:
 
 def choose_backend(logits: int, device: str) -> Backend:
     """What `auto` means for so many logits, R * N * V, on this type of device."""
-    if 4 * logits <= FULL_LOGITS_BYTES.get(device, FULL_LOGITS_BYTES["cpu"]):
+    if device != "cuda":
+        return "chunked"
+    if 4 * logits <= FULL_LOGITS_BYTES:
         return "reference"
-    return "triton" if device == "cuda" and why_no_triton(device) is None else "chunked"
+    return "triton" if why_no_triton(device) is None else "chunked"
 
 
 def loop_cross_entropy(

@@ -133,24 +133,23 @@ def test_a_cuda_graph_replays_it(backend: Backend) -> None:
         torch.testing.assert_close(got, wanted)
 
 
-def test_auto_goes_by_the_bytes_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_goes_by_the_device_and_the_bytes_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("looplm.loss._TRITON_INSTALLED", True)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    for device, large in (("cpu", "chunked"), ("cuda", "triton")):
-        limit = FULL_LOGITS_BYTES[device] // 4
-        assert choose_backend(limit, device) == "reference"
-        assert choose_backend(limit + 1, device) == large
+    assert choose_backend(1, "cpu") == choose_backend(2**60, "cpu") == "chunked"
+    assert choose_backend(FULL_LOGITS_BYTES // 4, "cuda") == "reference"
+    assert choose_backend(FULL_LOGITS_BYTES // 4 + 1, "cuda") == "triton"
     monkeypatch.setattr("looplm.loss._TRITON_INSTALLED", False)
     assert choose_backend(2**60, "cuda") == "chunked"
 
 
 def test_auto_takes_the_backend_it_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = given()
-    full = loop_cross_entropy(*arguments)
-    assert torch.equal(full.loss, loop_cross_entropy(*arguments, backend="reference").loss)
-    monkeypatch.setitem(FULL_LOGITS_BYTES, "cpu", 4)
     chunked = loop_cross_entropy(*arguments)
     assert torch.equal(chunked.logsumexp_RN, loop_cross_entropy(*arguments, backend="chunked").logsumexp_RN)
+    monkeypatch.setattr("looplm.loss.choose_backend", lambda logits, device: "reference")
+    full = loop_cross_entropy(*arguments)
+    assert torch.equal(full.logsumexp_RN, loop_cross_entropy(*arguments, backend="reference").logsumexp_RN)
     assert not torch.equal(chunked.logsumexp_RN, full.logsumexp_RN)
 
 
