@@ -2,6 +2,7 @@
 
 All three train the same model on the same batches, every position supervised, with the entropy objective and the same
 threads and precision. Ours is timed chunk by chunk inside `fit`; the others run as many steps between two chunks.
+`products alone` trains nothing: it multiplies the same matrices as often, which is the floor.
 Compilation, the first chunk and checkpoints are not counted. Ours is the beginning of a training of ordinary length, of
 whose steps few are looked into.
 """
@@ -28,6 +29,7 @@ from looplm.training import Progress, fit
 from synthdata.batch import Batch
 
 OURS, BARE, FROZEN = "looplm train (ours)", "the same without Lightning", "frozen plain eager loop"
+FLOOR = "products alone"
 PUBLIC = "public Ouro code, elsewhere"
 BATCHES = 4
 STEPS = 10_000
@@ -131,6 +133,31 @@ def bare_loop(case: Case, device: str, compiled: bool) -> Loop:
     return step
 
 
+def products_loop(case: Case, device: str) -> Loop:
+    """The products of weights and activations in a step, forward and towards both; attention's own are left out."""
+    model, positions = case.model, case.rows * case.context
+    size, inner = model.hidden_size, model.feedforward_size
+    block = [(size, 3 * size), (size, size), (size, 2 * inner), (inner, size)]
+    shapes = model.loops * (model.layers * block + [(size, case.vocab_size)])
+    dtype = torch.bfloat16 if case.precision == "bf16-mixed" else torch.float32
+    made = {
+        (given, wanted): [
+            torch.ones(shape, device=device, dtype=dtype)
+            for shape in ((positions, given), (given, wanted), (positions, wanted))
+        ]
+        for given, wanted in set(shapes)
+    }
+
+    def step(number: int) -> None:
+        for shape in shapes:
+            x, weight, y = made[shape]
+            torch.mm(x, weight)
+            torch.mm(y, weight.t())
+            torch.mm(x.t(), y)
+
+    return step
+
+
 def timed(case: Case, options: Options, compiled: bool, loops: Mapping[str, Loop]) -> dict[str, list[float]]:
     """Seconds a step of each side, chunk by chunk; the first chunk is left out."""
     made, size = batches(case), case.chunk_steps
@@ -181,7 +208,8 @@ def run(options: Options) -> Iterator[Row]:
     for case in chosen(QUICK if options.quick else CASES[options.device], options):
         name, positions = str(case), case.rows * case.context
         loops = {BARE: bare_loop(case, options.device, compiled), FROZEN: frozen_loop(case, options.device)}
-        yield from speed_rows("train", name, timed(case, options, compiled, loops), positions, "tokens/s")
+        timings = timed(case, options, compiled, loops | {FLOOR: products_loop(case, options.device)})
+        yield from speed_rows("train", name, timings, positions, "tokens/s")
         yield from memory_rows("train", name, {side: partial(loop, 0) for side, loop in loops.items()}, options.device)
         flops = training_flops(
             case.model,

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.bench import loss, train
 from experiments.bench.measure import Options, Row, chosen, clock, memory_rows, paired_seconds, speed_rows, time_rows
 from experiments.bench.record import recorded
 from experiments.cli.main import app
+from looplm.accounting import training_flops
 from looplm.config import ModelConfig
 from looplm.lightning_module import training_loss
 from looplm.model import LoopLM
@@ -79,6 +81,15 @@ def test_the_roofline_of_the_loss_is_counted_right() -> None:
     assert case.traffic == 2 * (2 * (2 * 3 * 7) + 2 * (5 * 7))
 
 
+def test_the_products_alone_are_those_of_a_step() -> None:
+    case = train.Case(ModelConfig(layers=2, loops=3, hidden_size=16), 20, 4, 6, chunk_steps=2)
+    size = {"steps": 1, "rows": case.rows, "context": case.context, "trained_positions": case.rows * case.context}
+    flops = training_flops(case.model, case.vocab_size, train.OBJECTIVE, **size)
+    with FlopCounterMode(display=False) as counter:
+        train.products_loop(case, "cpu")(0)
+    assert counter.get_total_flops() == flops["attention"] + flops["feedforward"] + flops["head"]
+
+
 def test_a_side_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     sides = loss.losses("cpu")
     last_exit_alone = lambda x, head, t, w: sides["all logits"](x[-1:], head, t, w[-1:])  # noqa: E731
@@ -126,7 +137,7 @@ def test_the_frozen_loop_trains_the_same_model() -> None:
         ("loss", {"chunked (ours)", "all logits", "torch linear_cross_entropy", loss.FLOOR, "roofline"}),
         ("data", {"vectorised", "oracle"}),
         ("scale", {"looplm", "limit"}),
-        ("train", {train.OURS, train.BARE, train.FROZEN, "roofline"}),
+        ("train", {train.OURS, train.BARE, train.FROZEN, train.FLOOR, "roofline"}),
     ],
 )
 def test_a_benchmark_prints_rows_as_json(bench: str, sides: set[str], capsys: pytest.CaptureFixture[str]) -> None:
