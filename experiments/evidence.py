@@ -12,8 +12,9 @@ import polars as pl
 from experiments.questions import grid
 from results.capacity import Reading, read_as
 from results.collection import Problem, read_collection, write_collection
+from results.metrics import metric as known_metric
 from results.schema import MEMBERS
-from results.statistics import Contrast, Interval, counted, mean_interval
+from results.statistics import Contrast, Interval, replicate_interval
 from results.store import Store
 from results.verdict import Verdict, rule_from
 from results.versions import newest_evaluations
@@ -154,9 +155,10 @@ class Evidence:
     def interval(
         self, part: str, arm: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
     ) -> Interval | None:
-        """Mean over replicates with its t-interval; a failed replicate counts as 0. None where nothing has ended."""
+        """Mean over replicates with its t-interval; a failed replicate counts as the worst value of the metric, or is
+        left out where it has none (see `results.metrics`). None where nothing has ended."""
         values = self.values(part, arm, split, metric, point, **where)
-        return mean_interval(counted(values, values, worst=0.0)) if values else None
+        return replicate_interval(values, known_metric(metric).worst) if values else None
 
 
 def _by_value(point: str) -> list[tuple[str, bool, Any]]:
@@ -250,7 +252,7 @@ def judge(hypothesis: Mapping[str, Any], evidence: Evidence) -> Verdict:
             f"{each} {interval.mean:.2f}"
             for each in arms
             if (interval := evidence.interval(part, each, need["split"], need["metric"], point)) is not None
-            and interval.mean < need["least"]
+            and not interval.mean >= need["least"]
         ]
         if below:
             reasons.append(f"{need['metric']} on {need['split']} is below {need['least']}: {', '.join(below)}")
