@@ -35,13 +35,13 @@ class LoopOutput(NamedTuple):
     """What every exit offers.
 
     Attributes:
-        states_RBSD: the normed states, which the head and the gate read.
-        exit_logits_RBS: the gate's logits; the last exit's are never used.
+        states: the normed states (R, B, S, D), which the head and the gate read.
+        exit_logits: the gate's logits (R, B, S); the last exit's are never used.
         logits: the head's logits (B, S, V) of each exit, computed only when indexed.
     """
 
-    states_RBSD: Tensor
-    exit_logits_RBS: Tensor
+    states: Tensor
+    exit_logits: Tensor
     logits: LazyLogits
 
 
