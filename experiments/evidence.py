@@ -1,7 +1,7 @@
 """`Evidence`: the rows of a plan, ready to be asked by arm. Reads stored rows alone; torch is never imported."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +12,14 @@ import polars as pl
 from experiments.questions import grid
 from results.capacity import Reading, read_as
 from results.collection import Problem, read_collection, write_collection
+from results.metrics import metric as known_metric
 from results.schema import MEMBERS
-from results.statistics import Contrast, Interval, counted, mean_interval
+from results.statistics import Contrast, Interval, replicate_interval
 from results.store import Store
 from results.verdict import Verdict, rule_from
 from results.versions import newest_evaluations
 from sweeps.cell import Cell
-from sweeps.grid import Plan
+from sweeps.grid import Grid, Plan
 
 MIXTURE = 0
 """`loop` of the reading through the gate's mixture."""
@@ -55,7 +56,7 @@ class Evidence:
     def of_store(cls, plan: Plan, store: Store) -> "Evidence":
         """The rows that a store holds for a plan."""
         rows = store.read(plan.cells)
-        return of_one_version(cls(members(plan), rows.cells, rows.records, rows.problems), store.root)
+        return of_one_version(cls(members(plan), rows.cells, rows.records, rows.problems), store.root, plan.cells)
 
     @classmethod
     def of_folder(cls, folder: Path, question: str | None = None) -> "Evidence":
@@ -84,7 +85,7 @@ class Evidence:
         """Arms of a part, in the grid's order."""
         here = self.members.filter(pl.col("part") == part)
         present = here["arm"].unique(maintain_order=True).to_list()
-        known = grid(here["question"][0]).arms(part) if present else []
+        known = self._grids[here["question"][0]].arms(part) if present else []
         return sorted(present, key=lambda arm: known.index(arm) if arm in known else len(known))
 
     def points(self, part: str) -> list[str]:
@@ -93,8 +94,7 @@ class Evidence:
 
     def cell_rows(self, part: str, arm: str, point: str = "{}") -> pl.DataFrame:
         """One row per replicate that has ended (done or failed), with the columns of `cells`."""
-        chosen = self.members.filter(pl.col("part") == part, pl.col("arm") == arm, pl.col("point") == point)
-        return chosen.join(self.cells, on="cell", how="inner").sort("replicate")
+        return self._ended.get((part, arm, point), self.members.clear().join(self.cells.clear(), on="cell"))
 
     def values(
         self, part: str, arm: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
@@ -119,6 +119,18 @@ class Evidence:
         for at, replicate, value in found.sort(level).select(level, "replicate", "value").iter_rows():
             values.setdefault(at, dict(failed))[replicate] = value
         return values
+
+    @cached_property
+    def _grids(self) -> dict[str, Grid]:
+        """The grids of the questions, so that each is read once."""
+        return {question: grid(question) for question in self.members["question"].unique()}
+
+    @cached_property
+    def _ended(self) -> dict[tuple[str, str, str], pl.DataFrame]:
+        """The members that have ended, with the columns of `cells`, by part, arm and point."""
+        placed = self.members.join(self.cells, on="cell", how="inner").sort("replicate")
+        found = placed.partition_by("part", "arm", "point", as_dict=True)
+        return {(str(part), str(arm), str(point)): rows for (part, arm, point), rows in found.items()}
 
     @cached_property
     def _measured(self) -> dict[tuple[str, str], pl.DataFrame]:
@@ -154,9 +166,10 @@ class Evidence:
     def interval(
         self, part: str, arm: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]
     ) -> Interval | None:
-        """Mean over replicates with its t-interval; a failed replicate counts as 0. None where nothing has ended."""
+        """Mean over replicates with its t-interval; a failed replicate counts as the worst value of the metric, or is
+        left out where it has none (see `results.metrics`). None where nothing has ended."""
         values = self.values(part, arm, split, metric, point, **where)
-        return mean_interval(counted(values, values, worst=0.0)) if values else None
+        return replicate_interval(values, known_metric(metric).worst) if values else None
 
 
 def _by_value(point: str) -> list[tuple[str, bool, Any]]:
@@ -167,18 +180,19 @@ def _by_value(point: str) -> list[tuple[str, bool, Any]]:
     ]
 
 
-def of_one_version(evidence: Evidence, source: Path) -> Evidence:
+def of_one_version(evidence: Evidence, source: Path, ours: Container[str] = ()) -> Evidence:
     """The evidence without what must not be averaged with the rest: rows of older versions, each listed as a problem.
 
     Within a part, cells of an older task version, or whose id is not the one that this code gives them (it was made by
-    other numerics) beside cells whose id is; and records of an older version of an evaluation beside a newer one.
+    other numerics) beside cells whose id is; and records of an older version of an evaluation beside a newer one. Cells
+    in `ours` have just been given their ids.
     """
     cells = evidence.cells
     task = pl.col("task").str.split("@").list
-    ours = [_is_ours(cell, config) for cell, config in cells.select("cell", "config").iter_rows()]
+    made_here = [cell in ours or _is_ours(cell, config) for cell, config in cells.select("cell", "config").iter_rows()]
     kinds = (
         cells.select("cell", "task", name=task.first(), version=task.last().cast(pl.Int64))
-        .with_columns(pl.Series("ours", ours, dtype=pl.Boolean))
+        .with_columns(pl.Series("ours", made_here, dtype=pl.Boolean))
         .join(evidence.members.select("cell", "part").unique(), on="cell")
         .with_columns(newest=pl.col("version").max().over("part", "name"), mixed=pl.col("ours").any().over("part"))
     )
@@ -250,7 +264,7 @@ def judge(hypothesis: Mapping[str, Any], evidence: Evidence) -> Verdict:
             f"{each} {interval.mean:.2f}"
             for each in arms
             if (interval := evidence.interval(part, each, need["split"], need["metric"], point)) is not None
-            and interval.mean < need["least"]
+            and not interval.mean >= need["least"]
         ]
         if below:
             reasons.append(f"{need['metric']} on {need['split']} is below {need['least']}: {', '.join(below)}")

@@ -127,7 +127,7 @@ class Dots(Panel):
                 axes.plot([row.ceiling] * 2, [y - 0.35, y + 0.35], color="0.35", linestyle="--", linewidth=1)
                 if y == top:
                     axes.text(row.ceiling, y + 0.38, "R_max", color="0.35", fontsize=6.5, ha="center", va="bottom")
-        names = [f"{row.label}\n{row.model}" for row in self.rows]
+        names = [f"{row.label}\n{row.model}{row.left_out}" for row in self.rows]
         axes.set_yticks(range(top, -1, -1), names, fontsize=6.5)
         axes.set_ylim(-0.7, len(self.rows) - 0.4)
         self._draw_references(axes, "x")
@@ -174,7 +174,7 @@ class Curves(Panel):
                 [point.interval for point in series.points],
                 layers=series.layers,
                 loops=series.loops,
-                label=f"{series.label} {series.layers}⊗{series.loops}",
+                label=f"{series.label} {series.layers}⊗{series.loops}{series.left_out}",
                 linestyle=_DASHES[alike[kind] % len(_DASHES)],
             )
             alike[kind] += 1

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Unpack
 
 from experiments.evidence import Evidence, Level, Where
-from results.statistics import Interval, Values, counted, mean_interval
+from results.metrics import metric as known_metric
+from results.statistics import Interval, Values, counted, replicate_interval
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Point:
     Attributes:
         at: its place on the axis.
         interval: the mean with its interval.
-        singles: the single worlds; a failed one at its worst.
+        singles: the single worlds; a failed one at its worst, if the metric has a worst value.
     """
 
     at: float
@@ -48,6 +49,12 @@ class Series:
     loops: int
     points: tuple[Point, ...]
     ceiling: float | None = None
+
+    @property
+    def left_out(self) -> str:
+        """Words on the replicates that some point leaves out; none where no point does."""
+        most = max((point.interval.left_out for point in self.points), default=0)
+        return f", {most} left out" if most else ""
 
 
 Place = Callable[[Evidence, str, str, str], float]
@@ -81,7 +88,7 @@ def by_arm(
     for arm in arms(evidence, part, point):
         if values := evidence.values(part, arm, split, metric, point, **where):
             most = ceiling(evidence, part, arm, point) if ceiling else None
-            found.append(_series(evidence, part, arm, point, [_point(0.0, values)], most))
+            found.append(_series(evidence, part, arm, point, [point_at(0.0, values, metric)], most))
     return found
 
 
@@ -100,7 +107,7 @@ def over(
     for arm in only or arms(evidence, part, point):
         read = evidence.values_over(level, part, arm, split, metric, point, **where)
         if read:
-            points = [_point(at, values) for at, values in read.items()]
+            points = [point_at(at, values, metric) for at, values in read.items()]
             found.append(_series(evidence, part, arm, point, points))
     return found
 
@@ -119,7 +126,7 @@ def along(
     found = []
     for arm in only or evidence.arms(part):
         read = {
-            each: _point(place(evidence, part, arm, each), values)
+            each: point_at(place(evidence, part, arm, each), values, metric)
             for each in points or evidence.points(part)
             if (values := evidence.values(part, arm, split, metric, each, **where))
         }
@@ -165,14 +172,16 @@ def exit_depth(split: str) -> Place:
 
     def place(evidence: Evidence, part: str, arm: str, point: str) -> float:
         read = evidence.values_over("loop", part, arm, split, "exit_probability", point)
-        return sum(r * float(counted(p, p, worst=0.0).mean()) for r, p in read.items()) or 1.0
+        worst = known_metric("exit_probability").worst
+        return sum(r * replicate_interval(p, worst).mean for r, p in read.items()) or 1.0
 
     return place
 
 
-def _point(at: float, values: Values) -> Point:
-    singles = counted(values, values, worst=0.0)
-    return Point(float(at), mean_interval(singles), tuple(singles.tolist()))
+def point_at(at: float, values: Values, metric: str) -> Point:
+    """What the values of a metric come to, at a place on the axis."""
+    worst = known_metric(metric).worst
+    return Point(float(at), replicate_interval(values, worst), tuple(counted(values, values, worst).tolist()))
 
 
 def _series(

@@ -5,6 +5,7 @@ from typing import Unpack
 
 from experiments.evidence import Evidence, Where
 from experiments.series import arms, model
+from results.metrics import metric as known_metric
 from results.sheet import Entry, Measured, Sheet
 from results.statistics import Interval, best_of, counted, mean_interval, share_above
 
@@ -37,13 +38,14 @@ def reading(
 
 
 def solved(evidence: Evidence, part: str, split: str, metric: str, point: str = "{}", **where: Unpack[Where]) -> Column:
-    """How many worlds of an arm lie above `SOLVED`."""
+    """How many worlds of an arm lie above `SOLVED`, in an accuracy."""
+    _check_higher_is_better(metric)
 
     def entry(arm: str) -> str | None:
         values = evidence.values(part, arm, split, metric, point, **where)
         if not values:
             return None
-        share = share_above(counted(values, values, worst=0.0), SOLVED)
+        share = share_above(counted(values, values, known_metric(metric).worst), SOLVED)
         return f"{round(share.mean * share.n)} of {share.n}"
 
     return entry
@@ -61,15 +63,21 @@ def best(
     **where: Unpack[Where],
 ) -> Column:
     """The best of an arm's worlds, with how many they are: only beside a paper that prints a best of n."""
+    _check_higher_is_better(metric)
 
     def entry(arm: str) -> str | None:
         values = evidence.values(part, arm, split, metric, point, **where)
         if not values:
             return None
-        found = best_of(counted(values, values, worst=0.0))
+        found = best_of(counted(values, values, known_metric(metric).worst))
         return f"{factor * found.value:.{digits}f} (best of {found.n})"
 
     return entry
+
+
+def _check_higher_is_better(metric: str) -> None:
+    if known_metric(metric).better != "higher":
+        raise ValueError(f"metric is {metric!r}; it must be one of which more is known to be better")
 
 
 def floor_of(evidence: Evidence, part: str, split: str, point: str = "{}") -> Interval | None:

@@ -81,8 +81,9 @@ def training_flops(
 ) -> dict[str, int]:
     """FLOPs of a training by group: three forward passes a step, exactly proportional to `steps`.
 
-    The head is paid at every exit that the objective pays, and only at the trained positions. Where the model is frozen
-    it runs forwards alone, and the gate pays for the gradient of its weights beside that.
+    The head is paid at every exit that the objective pays, and only at the trained positions. With truncated
+    backpropagation the blocks of the first loops run forwards alone. So does all of a frozen model, where the gate pays
+    for the gradient of its weights beside that.
 
     Args:
         model: the architecture.
@@ -104,7 +105,10 @@ def training_flops(
     )
     if objective.freezes_model:
         return {group: (2 if group == "gate" else 1) * steps * flops for group, flops in once.items()}
-    return {group: 3 * steps * flops for group, flops in once.items()}
+    backward = {group: 2 * flops for group, flops in once.items()}
+    for group in ("attention", "scores", "feedforward"):  # once for every loop, so that a share of the loops is exact
+        backward[group] = backward[group] * objective.trained_loops(model) // model.loops
+    return {group: steps * (flops + backward[group]) for group, flops in once.items()}
 
 
 def evaluation_flops(
@@ -169,17 +173,22 @@ def kv_bytes(model: ModelConfig, *, rows: int, context: int, bytes_per_value: in
     return 2 * caches * rows * context * model.hidden_size * bytes_per_value
 
 
-def activation_bytes(model: ModelConfig, *, rows: int, context: int) -> int:
+def activation_bytes(model: ModelConfig, *, rows: int, context: int, trained_loops: int | None = None) -> int:
     """Bytes that the blocks and norms keep for the backward pass, in float32, eager, on rows of one document each.
 
     Per position and block: 8 D in the four norms, 5 D of queries, keys and values (with their rotated copies), 3 D that
     enter the projections, 4 F in the feed-forward, and a number for each norm and each head. Per position and exit:
-    2 D + 1 in the final norm. Embedding, head, gate and loss come on top.
+    2 D + 1 in the final norm. Embedding, head, gate and loss come on top. With truncated backpropagation only the
+    trained loops keep anything, and D + 1 less in the first norm, whose input is a constant.
 
     Args:
         model: the architecture.
         rows: rows B, padded ones included.
         context: positions S of a row, padding included.
+        trained_loops: loops through which gradients flow (`ObjectiveConfig.trained_loops`); by default all.
     """
     block = 16 * model.hidden_size + 4 * model.feedforward_size + 4 + model.heads
-    return 4 * rows * context * (model.depth * block + model.exits * (2 * model.hidden_size + 1))
+    kept = model.depth * block + model.exits * (2 * model.hidden_size + 1)
+    if trained_loops is not None and trained_loops < model.loops:
+        kept = kept * trained_loops // model.loops - (model.hidden_size + 1 if trained_loops else 0)
+    return 4 * rows * context * kept

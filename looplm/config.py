@@ -101,6 +101,10 @@ class ObjectiveConfig:
             0.1 and later 0.05 (sec. 4.3).
         later_from: share of the steps, between 0 and 1; goes with `later_beta`.
         prior: success probability of the geometric prior; without effect elsewhere.
+        backprop_loops: truncated backpropagation: gradients flow through the last so many loops, and the state that
+            enters them is a constant; by default through all. Every exit stays in the loss, but those before train
+            head and gate alone, and an embedding that is not the head stays as it was drawn. Without effect where it
+            is at least model.loops, and on a frozen model.
     """
 
     name: ObjectiveName = "last"
@@ -108,12 +112,15 @@ class ObjectiveConfig:
     later_beta: float | None = None
     later_from: float | None = None
     prior: float = 0.5
+    backprop_loops: int | None = None
 
     def __post_init__(self) -> None:
         names = get_args(ObjectiveName)
         _require(self.name in names, "objective.name", self.name, " | ".join(names))
         _require(self.beta >= 0, "objective.beta", self.beta, "at least 0")
         _require(0 < self.prior < 1, "objective.prior", self.prior, "between 0 and 1, exclusive")
+        if self.backprop_loops is not None:
+            _require(self.backprop_loops >= 1, "objective.backprop_loops", self.backprop_loops, "at least 1")
         if self.later_beta is None or self.later_from is None:
             alone = self.later_beta is self.later_from
             _require(alone, "objective.later_from", self.later_from, "given with objective.later_beta, and only then")
@@ -130,6 +137,12 @@ class ObjectiveConfig:
             return self
         beta = self.beta if step < self.later_from * steps else self.later_beta
         return replace(self, beta=beta, later_beta=None, later_from=None)
+
+    def trained_loops(self, model: ModelConfig) -> int:
+        """Loops of a model through which gradients flow."""
+        if self.freezes_model:
+            return 0
+        return min(self.backprop_loops or model.loops, model.loops)
 
     @property
     def pays_every_exit(self) -> bool:

@@ -19,7 +19,8 @@ from looplm.steps import Chunk, Step
 
 def training_loss(model: LoopLM, objective: ObjectiveConfig, step: Step, probe: Probe | None = None) -> Tensor:
     """The objective on one step's data: mean over the trained positions, by their weights, in nats."""
-    states = model.exit_states(step.tokens_BS, step.documents_BS)
+    trained_loops = objective.trained_loops(model.config)
+    states = model.exit_states(step.tokens_BS, step.documents_BS, trained_loops=trained_loops)
     if probe is not None:
         probe.look(states, step.positions_N)
     paid = states if objective.pays_every_exit else states[-1:]
@@ -55,6 +56,8 @@ class LoopTraining(pl.LightningModule):
         self.automatic_optimization = False
         self.model = model.requires_grad_(not objective.freezes_model)
         self.model.gate.requires_grad_(objective.uses_gate)
+        if model.head is not None and objective.trained_loops(model.config) < model.config.loops:
+            self.model.embedding.requires_grad_(False)
         self.objective = objective
         self.optimizer = optimizer
         self.steps = steps

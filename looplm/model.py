@@ -35,13 +35,13 @@ class LoopOutput(NamedTuple):
     """What every exit offers.
 
     Attributes:
-        states_RBSD: the normed states, which the head and the gate read.
-        exit_logits_RBS: the gate's logits; the last exit's are never used.
+        states: the normed states (R, B, S, D), which the head and the gate read.
+        exit_logits: the gate's logits (R, B, S); the last exit's are never used.
         logits: the head's logits (B, S, V) of each exit, computed only when indexed.
     """
 
-    states_RBSD: Tensor
-    exit_logits_RBS: Tensor
+    states: Tensor
+    exit_logits: Tensor
     logits: LazyLogits
 
 
@@ -201,6 +201,7 @@ class LoopLM(nn.Module):
         documents_BS: Tensor | None = None,
         loops: int | None = None,
         edit: Callable[[int, Tensor], Tensor] | None = None,
+        trained_loops: int | None = None,
     ) -> list[Tensor]:
         """The normed state (B, S, D) of every exit, first to last.
 
@@ -209,6 +210,8 @@ class LoopLM(nn.Module):
             documents_BS: see `forward`.
             loops: times the stack runs; by default as often as the model is made for.
             edit: given an exit (from 0) and its state, returns the state that is to stand in its place.
+            trained_loops: gradients flow through the last so many loops, and the earlier ones keep nothing for them; by
+                default through all.
 
         Raises:
             ValueError: if `loops` is given for an untied stack with exits, whose runs cannot be repeated, or below 1.
@@ -223,9 +226,12 @@ class LoopLM(nn.Module):
         documents = None if documents_BS is None else prepare(documents_BS, self.attention)
         size = config.exit_every or config.layers
         segments = [list(self.blocks[first : first + size]) for first in range(0, config.layers, size)]
+        runs = segments * (loops or config.loops)
+        constant = 0 if trained_loops is None else len(runs) - len(segments) * trained_loops
         states = []
-        for exit, blocks in enumerate(segments * (loops or config.loops)):
-            x_BSD = self.run_segment(x_BSD, blocks, self.norm, angles, documents)
+        for exit, blocks in enumerate(runs):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and exit >= constant):
+                x_BSD = self.run_segment(x_BSD, blocks, self.norm, angles, documents)
             if edit is not None:
                 x_BSD = edit(exit, x_BSD)
             states.append(x_BSD)

@@ -168,19 +168,30 @@ def read_ouro(folder: Path) -> LoopLM:
 
     Raises:
         FileNotFoundError: if there is no `config.json`.
-        ValueError: if there are no weights, they hold code, safetensors is not installed, or as `load_ouro`.
+        ValueError: if there are no weights, they hold code, a file is damaged, safetensors is not installed, or as
+            `load_ouro`.
     """
-    config = json.loads((folder / "config.json").read_text())
+    described = folder / "config.json"
+    if not described.exists():
+        raise FileNotFoundError(f"{folder} holds no config.json; it must be a downloaded Ouro folder")
+    try:
+        config = json.loads(described.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{described} is damaged: {error}") from error
     state_dict: dict[str, Tensor] = {}
     if files := sorted(folder.glob("*.safetensors")):
         try:
+            from safetensors import SafetensorError
             from safetensors.torch import load_file
         except ModuleNotFoundError:
             raise ValueError(
                 f"{files[0]} needs the package safetensors, which is not installed: pip install -e '.[ouro]'"
             ) from None
         for file in files:
-            state_dict |= load_file(file)
+            try:
+                state_dict |= load_file(file)
+            except SafetensorError as error:
+                raise ValueError(f"{file} is damaged: {error}") from error
     elif files := sorted(folder.glob("pytorch_model*.bin")):
         for file in files:
             try:

@@ -31,7 +31,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Measured:
-    """An estimate with its interval.
+    """An estimate with its interval, and how many replicates were left out of it, if any.
 
     Attributes:
         interval: what was measured.
@@ -49,6 +49,11 @@ class Measured:
         return tuple(self.factor * end for end in (self.interval.mean, self.interval.low, self.interval.high))  # type: ignore[return-value]
 
     def __str__(self) -> str:
+        left_out = f", {self.interval.left_out} left out" if self.interval.left_out else ""
+        return self._numbers_text + left_out
+
+    @property
+    def _numbers_text(self) -> str:
         mean, low, high = self.numbers
         if math.isnan(mean):
             return "undefined"
@@ -148,7 +153,8 @@ def to_latex(sheet: Sheet) -> str:
 def to_csv(sheets: Sequence[Sheet]) -> str:
     """All sheets in one table: the sheet's name, then every column of any; a measured one with its low and high end.
 
-    Numbers are unrounded. An end that nothing bounds is empty.
+    Numbers are unrounded. An end that nothing bounds is empty. Where replicates were left out of a column, another one
+    beside it says how many.
     """
     rows = [_fields(("table", *sheet.columns), (sheet.name, *row)) for sheet in sheets for row in sheet.rows]
     # An interval's ends stand beside its estimate, although a row without an interval does not have them.
@@ -162,6 +168,7 @@ def to_csv(sheets: Sequence[Sheet]) -> str:
     names = ["table"]
     for column in dict.fromkeys(column for sheet in sheets for column in sheet.columns):
         names += [column, f"{column} low", f"{column} high"] if column in measured else [column]
+        names += [f"{column} left out"] if any(f"{column} left out" in row for row in rows) else []
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, names, restval="", lineterminator="\n")
     writer.writeheader()
@@ -175,6 +182,8 @@ def _fields(columns: Iterable[str], row: Iterable[Entry]) -> dict[str, str | int
         if isinstance(entry, Measured):
             for name, number in zip((column, f"{column} low", f"{column} high"), entry.numbers, strict=True):
                 found[name] = number if math.isfinite(number) else ""
+            if entry.interval.left_out:
+                found[f"{column} left out"] = entry.interval.left_out
         elif entry is not None:
             found[column] = entry.value if isinstance(entry, Number) else entry
     return found

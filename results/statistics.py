@@ -8,7 +8,7 @@ belongs beside it (`coverage.py` simulates all three). Which interval decides a 
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ class Interval:
         high: upper end; inf where the data set no bound.
         confidence: nominal two-sided coverage.
         n: replicates behind it, failed ones included.
+        left_out: replicates without a value that are not behind it, as there is no worst value that they could count
+            as. What is left may be better than the whole: whoever shows it says so.
     """
 
     mean: float
@@ -35,6 +37,7 @@ class Interval:
     high: float
     confidence: float
     n: int
+    left_out: int = 0
 
     def inside(self, low: float, high: float) -> bool:
         """Whether all of it lies strictly between `low` and `high`."""
@@ -102,10 +105,26 @@ class Contrast:
         return np.log(ours) - np.log(theirs)
 
 
-def counted(values: Values, replicates: Iterable[int], worst: float) -> npt.NDArray[np.float64]:
-    """The value of each replicate in turn, `worst` where it has none. Failed cells stay in the denominator."""
+def counted(values: Values, replicates: Iterable[int], worst: float | None) -> npt.NDArray[np.float64]:
+    """The value of each replicate in turn, `worst` where it has none. Failed cells stay in the denominator.
+
+    Only where there is no worst value (None) are replicates without a value left out.
+    """
     found = (values.get(replicate) for replicate in replicates)
-    return np.array([worst if value is None else value for value in found], dtype=np.float64)
+    singles = (worst if value is None else value for value in found)
+    return np.array([single for single in singles if single is not None], dtype=np.float64)
+
+
+def replicate_interval(values: Values, worst: float | None) -> Interval:
+    """Mean over all replicates of `values` with its t-interval, those without a value as `counted` has it.
+
+    Undefined, NaN, where all are left out.
+    """
+    singles = counted(values, values, worst)
+    left_out = len(values) - singles.size
+    if left_out and not singles.size:
+        return Interval(math.nan, -math.inf, math.inf, 0.95, 0, left_out)
+    return replace(mean_interval(singles), left_out=left_out)
 
 
 def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:

@@ -34,10 +34,10 @@ class Seeds:
 
 
 _EFFECTIVE = {
-    "last": ("name",),
-    "uniform": ("name",),
-    "entropy": ("name", "beta", "later_beta", "later_from"),
-    "geometric": ("name", "beta", "later_beta", "later_from", "prior"),
+    "last": ("name", "backprop_loops"),
+    "uniform": ("name", "backprop_loops"),
+    "entropy": ("name", "beta", "later_beta", "later_from", "backprop_loops"),
+    "geometric": ("name", "beta", "later_beta", "later_from", "prior", "backprop_loops"),
     "stage_two": ("name",),
 }
 """Fields of an objective that change anything, by its name."""
@@ -137,6 +137,8 @@ class Cell:
             model, objective = dataclasses.replace(model, exit_every=None), ObjectiveConfig(name="last")
         else:
             objective = ObjectiveConfig(**{field: getattr(objective, field) for field in _EFFECTIVE[objective.name]})
+            if (objective.backprop_loops or 0) >= model.loops:
+                objective = dataclasses.replace(objective, backprop_loops=None)
         budget = dataclasses.replace(
             self.budget, context=self.context, batch_size=self.batch_size, batch_unit="examples"
         )

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from experiments.composing import LIMITS
 from experiments.evidence import Evidence
 from experiments.panels import Curves, Panel
-from experiments.series import Point, Series, arms, model
+from experiments.series import Series, arms, model, point_at
 from experiments.sheets import Column, arm_rows, reading
 from results.sheet import Measured, Sheet
-from results.statistics import Interval, counted, mean_interval
+from results.statistics import Interval
 
 PARTS = ("exits", "stage_two")
 SPLIT = "id"
@@ -43,9 +43,8 @@ def _curve(evidence: Evidence, part: str, arm: str, rule: str, metric: str, labe
     for setting in settings(evidence, rule):
         depth = _mean(evidence, part, arm, f"loops/{rule}/{setting}")
         values = evidence.values(part, arm, SPLIT, f"exits/{metric}/{rule}/{setting}")
-        if depth is not None and values:
-            singles = counted(values, values, worst=0.0)
-            points.append(Point(depth.mean, mean_interval(singles), tuple(singles.tolist())))
+        if depth is not None and depth.n and values:
+            points.append(point_at(depth.mean, values, f"exits/{metric}/{rule}/{setting}"))
     if points:
         row = evidence.cell_rows(part, arm).row(0, named=True)
         ordered = tuple(sorted(points, key=lambda point: point.at))

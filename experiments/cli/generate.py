@@ -10,6 +10,8 @@ import typer
 from experiments.cli.sweeps import Overrides, Runs, open_store
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from looplm.model import LoopLM
 
 TYPED_TOKENS = 16
@@ -48,8 +50,12 @@ def generate(
         str | None,
         typer.Option(help="Symbols, text or token numbers; by default examples of the task.", show_default=False),
     ] = None,
-    split: Annotated[str, typer.Option(help="Which split the examples are drawn from.")] = "train",
-    count: Annotated[int, typer.Option(min=1, help="How many examples.")] = 4,
+    split: Annotated[
+        str | None, typer.Option(help="Which split the examples are drawn from; by default train.", show_default=False)
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="How many examples; by default 4.", show_default=False)
+    ] = None,
     tokens: Annotated[
         int | None,
         typer.Option(min=1, help="Tokens to generate; by default the answer's, or 16.", show_default=False),
@@ -68,14 +74,20 @@ def generate(
     from looplm.exit_rules import QExit
 
     torch.set_num_threads(1)
+    if prompt is not None and (split, count) != (None, None):
+        raise ValueError("--split and --count choose examples of a task; they must be left out with a --prompt")
     answers: list[str] | None = None
     if ouro is not None:
-        speaker = _ouro(ouro)
         if prompt is None:
             raise ValueError("--ouro needs a --prompt")
+        if overrides:
+            raise ValueError(
+                f"overrides are {' '.join(overrides)}; they describe a cell and must be left out with --ouro"
+            )
+        speaker = _ouro(ouro)
         prompts, longest = [speaker.encode(prompt)], TYPED_TOKENS
     else:
-        speaker, prompts, answers, longest = _cell(overrides, runs, prompt, split, count)
+        speaker, prompts, answers, longest = _cell(overrides, runs, prompt, split or "train", count or 4)
     generated = continue_all(speaker.model, prompts, tokens or longest, QExit(q), keys.value)
     table = Table("prompt", "generated", "loops", title=f"leaving at {q:g}", title_justify="left")
     if answers is not None:
@@ -121,13 +133,37 @@ def _ouro(folder: Path) -> Speaker:
         except ModuleNotFoundError:
             say(f"{file} needs the package tokenizers (pip install -e '.[ouro]'); prompts are token numbers")
         else:
-            tokenizer = Tokenizer.from_file(str(file))
-            return Speaker(model, lambda text: tokenizer.encode(text).ids, tokenizer.decode)
+            try:
+                tokenizer = Tokenizer.from_file(str(file))
+            except Exception as error:  # the package has no narrower one
+                raise ValueError(f"{file} is damaged: {error}") from error
+            return _speaker(model, tokenizer, file)
     return Speaker(model, _numbers, lambda tokens: " ".join(map(str, tokens)))
+
+
+def _speaker(model: "LoopLM", tokenizer: "Tokenizer", file: Path) -> Speaker:
+    """A model with its tokenizer; special tokens are shown, as every token has its loops beside it."""
+    known = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if known > model.vocab_size:
+        raise ValueError(f"{file} knows {known} tokens; they must be at most the model's {model.vocab_size}")
+
+    def encode(text: str) -> list[int]:
+        try:
+            tokens = tokenizer.encode(text).ids
+        except Exception as error:  # the package has no narrower one
+            raise ValueError(f"--prompt is {text!r}; {file} cannot read it: {error}") from error
+        if not tokens:
+            raise ValueError(f"--prompt is {text!r}; {file} finds no token in it")
+        return tokens
+
+    return Speaker(model, encode, lambda tokens: tokenizer.decode(tokens, skip_special_tokens=False))
 
 
 def _numbers(text: str) -> list[int]:
     try:
-        return [int(word) for word in text.split()]
+        tokens = [int(word) for word in text.split()]
     except ValueError:
-        raise ValueError(f"--prompt is {text!r}; without a tokenizer it must be token numbers") from None
+        tokens = []
+    if not tokens:
+        raise ValueError(f"--prompt is {text!r}; without a tokenizer it must be token numbers")
+    return tokens

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from experiments.cli.main import main
 from looplm.config import ModelConfig
@@ -90,26 +93,64 @@ def test_an_ouro_folder_speaks_in_numbers_without_a_tokenizer(
     assert " ".join(map(str, expected.loops)) in said
     assert "must be token numbers" in looplm("generate", "--ouro", str(ouro), "--prompt", "three")[1]
     assert "needs a --prompt" in looplm("generate", "--ouro", str(ouro))[1]
-    assert looplm("generate", "--ouro", str(ouro / "nowhere"), "--prompt", "1")[0] == 2
+    assert "must be token numbers" in looplm("generate", "--ouro", str(ouro), "--prompt", "")[1]
+    assert "nowhere holds no config.json" in looplm("generate", "--ouro", str(ouro / "nowhere"), "--prompt", "1")[1]
+
+
+def add_tokenizer(folder: Path, words: int, unknown: str | None = None) -> None:
+    tokenizer = Tokenizer(WordLevel({f"w{i}": i for i in range(words)}, unk_token=unknown))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.add_special_tokens(["w0"])
+    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def test_an_ouro_folder_with_a_tokenizer_talks(looplm: Callable[..., tuple[int, str]], ouro: Path) -> None:
-    pytest.importorskip("tokenizers")
-    words = {f"w{i}": i for i in range(12)}
-    (ouro / "tokenizer.json").write_text(
-        json.dumps(
-            {
-                "version": "1.0",
-                "added_tokens": [],
-                "pre_tokenizer": {"type": "Whitespace"},
-                "model": {"type": "WordLevel", "vocab": words, "unk_token": "w0"},
-            }
-        )
-    )
-    expected = generate(read_ouro(ouro), [[3, 1, 4]], 4, QExit(1.0))[0]
-    code, said = looplm("generate", "--ouro", str(ouro), "--prompt", "w3 w1 w4", "--tokens", "4")
+    add_tokenizer(ouro, 12)
+    expected = generate(read_ouro(ouro), [[3, 1, 0, 4]], 8, QExit(1.0))[0]
+    code, said = looplm("generate", "--ouro", str(ouro), "--prompt", "w3 w1 w0 w4", "--tokens", "8")
     assert code == 0
+    assert "w3 w1 w0 w4" in said
     assert " ".join(f"w{token}" for token in expected.tokens) in said
+
+
+def test_an_unknown_word_is_refused_or_shown_as_what_the_tokenizer_makes_of_it(
+    looplm: Callable[..., tuple[int, str]], ouro: Path
+) -> None:
+    add_tokenizer(ouro, 12)
+    code, said = looplm("generate", "--ouro", str(ouro), "--prompt", "w3 hello")
+    assert code == 2
+    assert "--prompt is 'w3 hello'" in said
+    add_tokenizer(ouro, 12, unknown="w5")
+    assert "w3 w5 " in looplm("generate", "--ouro", str(ouro), "--prompt", "w3 hello")[1]
+    assert "finds no token in it" in looplm("generate", "--ouro", str(ouro), "--prompt", " ")[1]
+
+
+def test_a_tokenizer_of_another_model_is_refused(looplm: Callable[..., tuple[int, str]], ouro: Path) -> None:
+    add_tokenizer(ouro, 13)
+    code, said = looplm("generate", "--ouro", str(ouro), "--prompt", "w3")
+    assert code == 2
+    assert "knows 13 tokens; they must be at most the model's 12" in said
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_damaged_file_of_an_ouro_folder_is_named_in_one_line(
+    looplm: Callable[..., tuple[int, str]], ouro: Path, name: str
+) -> None:
+    (ouro / name).write_text("{")
+    code, said = looplm("generate", "--ouro", str(ouro), "--prompt", "1")
+    assert code == 2
+    assert f"{ouro / name} is damaged" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_what_would_be_ignored_is_refused(looplm: Callable[..., tuple[int, str]], ouro: Path) -> None:
+    code, said = looplm("generate", "--ouro", str(ouro), "--prompt", "1", "task=addition")
+    assert code == 2
+    assert "must be left out with --ouro" in said
+    for option in (["--count", "2"], ["--split", "test"]):
+        code, said = looplm("generate", *CELL, "--prompt", "1", *option)
+        assert code == 2
+        assert "must be left out with a --prompt" in said
 
 
 def test_a_missing_tokenizers_package_is_named(

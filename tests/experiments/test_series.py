@@ -1,14 +1,18 @@
 """What is drawn is what was planted: by arm, loop, difficulty and step, and along the grid's axes."""
 
 import json
+from functools import partial
 
 import pytest
+from matplotlib.text import Text
 
 from experiments.evidence import MIXTURE
+from experiments.panels import Curves, Dots
 from experiments.questions import grid
 from experiments.series import along, by_arm, column, exit_depth, exposures, over, setting
 from experiments.sheets import arm_rows, best, floor_of, point_sheet, reading, solved
-from results.sheet import Measured
+from results.sheet import Measured, to_html
+from results.style import new_figure
 
 
 def accuracy(value, **place):
@@ -29,6 +33,48 @@ def test_a_point_for_each_arm_with_its_worlds(evidence_of):
     assert found["plain"].points[0].singles == pytest.approx([0.0, 0.52, *[0.48, 0.52] * 3])
     assert next(iter(found)) == "looped"
     assert by_arm(evidence, "manipulation", "id", "nats") == []
+
+
+def test_a_failed_world_is_left_out_of_a_loss_and_the_table_and_the_figure_say_so(evidence_of):
+    def records(member):
+        if member.arm == "plain" and member.replicate < 2:
+            return None
+        return [accuracy(0.5), accuracy(3.0 + world(member), metric="nats")]
+
+    evidence = evidence_of(records)
+    plain = evidence.interval("manipulation", "plain", "id", "nats")
+    assert (plain.n, plain.left_out) == (6, 2)
+    assert plain.mean == pytest.approx(3.0)
+    counted = evidence.interval("manipulation", "plain", "id", "accuracy")
+    assert (counted.n, counted.left_out, counted.mean) == (8, 0, pytest.approx(0.375))
+
+    columns = {name: reading(evidence, "manipulation", "id", name, digits=2) for name in ("accuracy", "nats")}
+    sheet = arm_rows(evidence, "manipulation", "t", columns)
+    rows = {row[0]: row for row in sheet.rows}
+    assert str(rows["plain"][5]) == "3.00 ±0.02, 2 left out"
+    assert "left out" not in str(rows["looped"][5]) + str(rows["plain"][4])
+    assert "3.00 ±0.02, 2 left out" in to_html(sheet)
+
+    found = {series.label: series for series in by_arm(evidence, "manipulation", "id", "nats")}
+    assert found["plain"].points[0].singles == pytest.approx([2.98, 3.02] * 3)
+    assert (found["plain"].left_out, found["looped"].left_out) == (", 2 left out", "")
+    along_loops = over(evidence, "manipulation", "loop", "id", "nats", only=["plain"])
+    for panel in (Dots(rows=[found["plain"]], values="nats"), Curves(curves=along_loops, axis="loop", values="nats")):
+        axes = new_figure().add_subplot()
+        panel.draw(axes)
+        assert any(", 2 left out" in text.get_text() for text in axes.findobj(Text))
+
+
+def test_an_arm_of_which_every_world_failed_has_an_undefined_loss(evidence_of):
+    evidence = evidence_of(lambda m: None if m.arm == "plain" else [accuracy(3.0, metric="nats")])
+    assert str(reading(evidence, "manipulation", "id", "nats", digits=1)("plain")) == "undefined, 8 left out"
+
+
+def test_what_is_better_must_be_known_for_the_best(evidence_of):
+    evidence = evidence_of(lambda m: [accuracy(3.0, metric="nats")])
+    for ask in (solved, partial(best, digits=1)):
+        with pytest.raises(ValueError, match="metric is 'nats'; it must be one of which more is known to be better"):
+            ask(evidence, "manipulation", "id", "nats")
 
 
 def test_a_done_cell_without_the_measurement_is_absent_and_an_unmet_condition_is_not(evidence_of):

@@ -14,7 +14,7 @@ from looplm.accounting import (
     total_parameters,
     training_flops,
 )
-from looplm.config import ModelConfig, ObjectiveConfig, OptimizerConfig
+from looplm.config import ModelConfig, ObjectiveConfig, ObjectiveName, OptimizerConfig
 from looplm.lightning_module import LoopTraining, training_loss
 from looplm.model import LoopLM
 from looplm.steps import Step
@@ -52,11 +52,15 @@ def test_known_totals(config: ModelConfig, vocab_size: int, total: int) -> None:
     assert total_parameters(config, vocab_size) == total
 
 
-@pytest.mark.parametrize("config", MODELS)
+@pytest.mark.parametrize(
+    ("config", "backprop_loops"), [*((model, None) for model in MODELS), (MODELS[1], 1), (MODELS[1], 2), (MODELS[2], 1)]
+)
 @pytest.mark.parametrize("name", ["last", "uniform", "entropy", "geometric", "stage_two"])
-def test_training_flops_are_those_of_the_real_model(config: ModelConfig, name: str) -> None:
+def test_training_flops_are_those_of_the_real_model(
+    config: ModelConfig, name: ObjectiveName, backprop_loops: int | None
+) -> None:
     rows, context, vocab_size = 6, 5, 31
-    objective = ObjectiveConfig(name=name)
+    objective = ObjectiveConfig(name=name, backprop_loops=backprop_loops)
     model = LoopTraining(LoopLM(config, vocab_size), objective, OptimizerConfig(), 1, {}).model
     positions_N = torch.tensor([3, 4, 11, 29])
     step = Step(
@@ -90,6 +94,17 @@ def test_loops_and_exits_cost_what_they_run() -> None:
     assert evaluation_flops(ModelConfig(loops=4), 57, rows=8, context=4, scored_positions=8) == {
         group: count // 30 for group, count in flops("entropy", loops=4).items()
     }
+
+
+def test_truncated_backpropagation_saves_two_thirds_of_the_blocks_in_the_first_loops() -> None:
+    def flops(backprop_loops: int | None) -> dict[str, int]:
+        objective = ObjectiveConfig(name="uniform", backprop_loops=backprop_loops)
+        model = ModelConfig(loops=4)
+        return training_flops(model, 57, objective, steps=3, rows=8, context=4, trained_positions=8)
+
+    assert flops(4) == flops(9) == flops(None)
+    for group, every in flops(None).items():
+        assert 6 * flops(1)[group] == (3 if group in ("attention", "scores", "feedforward") else 6) * every
 
 
 def test_configuration_and_accounting_need_no_torch() -> None:

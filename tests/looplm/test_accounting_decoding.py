@@ -57,15 +57,18 @@ def test_bytes_of_the_cache_are_those_allocated_and_those_published() -> None:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "trained_loops"),
     [
-        LOOPED,
-        ModelConfig(layers=4, hidden_size=24, heads=3, exit_every=2, intermediate_size=40),
-        ModelConfig(hidden_size=16, heads=1),
+        (LOOPED, None),
+        (LOOPED, 4),
+        (LOOPED, 1),
+        (LOOPED, 0),
+        (ModelConfig(layers=4, hidden_size=24, heads=3, exit_every=2, intermediate_size=40), None),
+        (ModelConfig(hidden_size=16, heads=1), None),
     ],
-    ids=["looped", "exits", "plain"],
+    ids=["looped", "four loops", "one loop", "no loop", "exits", "plain"],
 )
-def test_activation_bytes_are_those_that_autograd_keeps(config: ModelConfig) -> None:
+def test_activation_bytes_are_those_that_autograd_keeps(config: ModelConfig, trained_loops: int | None) -> None:
     model = LoopLM(config, 31)
     tokens_BS = torch.zeros(3, 5, dtype=torch.int64)
     angles = rotary(5, config.hidden_size // config.heads, config.rope_base, torch.float32, torch.device("cpu"))
@@ -79,6 +82,7 @@ def test_activation_bytes_are_those_that_autograd_keeps(config: ModelConfig) -> 
         return saved
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
-        states = model.exit_states(tokens_BS)
+        states = model.exit_states(tokens_BS, trained_loops=trained_loops)
     assert len(states) == config.exits
-    assert sum(storage.nbytes() for storage in kept.values()) == activation_bytes(config, rows=3, context=5)
+    expected = activation_bytes(config, rows=3, context=5, trained_loops=trained_loops)
+    assert sum(storage.nbytes() for storage in kept.values()) == expected

@@ -101,7 +101,7 @@ def test_cached_equals_recomputed_under_the_same_rule(model: LoopLM, rule: ExitR
 @torch.no_grad()
 def test_at_full_depth_the_cache_changes_nothing(model: LoopLM) -> None:
     row = torch.randint(V, (12,), generator=torch.Generator().manual_seed(1)).tolist()
-    expected = model(torch.tensor([row])).states_RBSD[-1, 0]
+    expected = model(torch.tensor([row])).states[-1, 0]
     for rule in (QExit(1.0), Fixed(LOOPS - 1)):
         found = decode(model, [row], [4], rule, "full")[0]
         for position in range(4, 12):

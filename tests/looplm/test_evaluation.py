@@ -120,7 +120,7 @@ def test_model_and_gradients_are_left_alone() -> None:
     score(model, [pad(examples(), 5)], 2)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
-    model(torch.zeros(1, 5, dtype=torch.int64)).states_RBSD.sum().backward()
+    model(torch.zeros(1, 5, dtype=torch.int64)).states.sum().backward()
 
 
 def unscored(batch: Batch) -> Batch:

@@ -54,7 +54,7 @@ def plain_transformer(weights: dict[str, Tensor], config: ModelConfig, tokens_BS
 def test_one_loop_is_the_plain_transformer_bit_for_bit(layers: int) -> None:
     config = ModelConfig(layers=layers, hidden_size=32, heads=4)
     model = LoopLM(config, V)
-    states = model(tokens(3, 7)).states_RBSD
+    states = model(tokens(3, 7)).states
     assert states.shape == (1, 3, 7, 32)
     assert torch.equal(states[0], plain_transformer(dict(model.named_parameters()), config, tokens(3, 7)))
 
@@ -83,7 +83,7 @@ def test_every_loop_begins_from_the_normed_state_of_the_one_before() -> None:
     plain = LoopLM(ModelConfig(hidden_size=16), V)
     for before, after in pairwise(states):
         plain.embedding.weight.data = before[0]
-        torch.testing.assert_close(plain(torch.arange(4)[None]).states_RBSD[0, 0], after[0], rtol=0, atol=0)
+        torch.testing.assert_close(plain(torch.arange(4)[None]).states[0, 0], after[0], rtol=0, atol=0)
     assert not torch.allclose(states[0], states[2], atol=1e-3)
 
 
@@ -91,14 +91,14 @@ def test_untied_exits_lie_after_every_group_of_layers() -> None:
     config = ModelConfig(layers=4, hidden_size=16, exit_every=2)
     model = LoopLM(config, V)
     output = model(tokens(2, 5))
-    assert output.states_RBSD.shape == (2, 2, 5, 16)
-    assert output.exit_logits_RBS.shape == (2, 2, 5)
+    assert output.states.shape == (2, 2, 5, 16)
+    assert output.exit_logits.shape == (2, 2, 5)
 
     tied = LoopLM(ModelConfig(layers=2, loops=2, hidden_size=16), V)
-    torch.testing.assert_close(tied(tokens(2, 5)).states_RBSD[0], output.states_RBSD[0], rtol=0, atol=0)
+    torch.testing.assert_close(tied(tokens(2, 5)).states[0], output.states[0], rtol=0, atol=0)
     for layer in (0, 1):
         model.blocks[layer + 2].load_state_dict(model.blocks[layer].state_dict())
-    assert torch.equal(tied(tokens(2, 5)).states_RBSD, model(tokens(2, 5)).states_RBSD)
+    assert torch.equal(tied(tokens(2, 5)).states, model(tokens(2, 5)).states)
 
     model.exit_states(tokens(2, 5))[0].square().mul(torch.arange(16.0)).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.blocks[:2].parameters())
@@ -114,7 +114,7 @@ def test_no_gradient_from_the_future(loops: int) -> None:
     model.embedding.register_forward_hook(
         lambda module, inputs, output: embedded.append(output.retain_grad() or output)
     )
-    model(tokens(2, 6)).states_RBSD[:, :, 3].square().mul(torch.arange(16.0)).sum().backward()
+    model(tokens(2, 6)).states[:, :, 3].square().mul(torch.arange(16.0)).sum().backward()
     gradient_BSD = embedded[0].grad
     assert (gradient_BSD[:, 4:] == 0).all()
     assert (gradient_BSD[:, :4].abs().sum(-1) > 0).all()
@@ -131,7 +131,7 @@ def test_no_gradient_across_packed_documents(packed_batch: Batch, vocab_size: in
     row = documents_BS[0]
     second = int(row.unique()[row.unique() != PADDING][1])
     last = int((row == second).nonzero().max())
-    states = model(torch.from_numpy(packed_batch.tokens_BS), documents_BS).states_RBSD
+    states = model(torch.from_numpy(packed_batch.tokens_BS), documents_BS).states
     assert states.isfinite().all()
     states[:, 0, last].square().mul(torch.arange(16.0)).sum().backward()
     gradient_SD = embedded[0].grad[0]

@@ -61,7 +61,7 @@ def test_logits_and_gates_of_every_loop_are_those_of_the_public_code(golden: dic
     logits_RBSV = torch.stack([output.logits[t] for t in range(len(output.logits))])
     logits, gate_logits = (torch.tensor(golden[name], dtype=torch.float64) for name in ("logits", "gate_logits"))
     torch.testing.assert_close(logits_RBSV, logits, rtol=1e-5, atol=2e-6)
-    torch.testing.assert_close(output.exit_logits_RBS, gate_logits, rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(output.exit_logits, gate_logits, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: f"{golden['config']['hidden_size']} wide")

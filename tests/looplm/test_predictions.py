@@ -102,7 +102,7 @@ def test_rules_choose_as_on_states_of_their_own(model: LoopLM) -> None:
     found = predict(model, [batch], RULES)
     positions_M = torch.from_numpy(np.flatnonzero(batch.scored_BS >= 0))
     with torch.no_grad():
-        states_RMD = model(torch.from_numpy(batch.tokens_BS)).states_RBSD.flatten(1, 2)[:, positions_M]
+        states_RMD = model(torch.from_numpy(batch.tokens_BS)).states.flatten(1, 2)[:, positions_M]
         for rule, exit_M in zip(RULES, found.exit_KM, strict=True):
             assert exit_M.tolist() == choose_exits(rule, states_RMD, model.exit_logits, model.head_VD).tolist()
         oracle = Oracle(torch.from_numpy(found.target_M))

@@ -49,7 +49,7 @@ def test_readings_are_those_of_the_equations(train: Train, batch_at: Callable[[i
     step, model = step_of(batch_at(0)), LoopLM(config, vocab_size)
     kept: list[torch.Tensor] = []
     exit_states = model.exit_states
-    model.exit_states = lambda *arguments: kept.extend(exit_states(*arguments)) or kept  # type: ignore[method-assign]
+    model.exit_states = lambda *at, **named: kept.extend(exit_states(*at, **named)) or kept  # type: ignore[method-assign]
     loss = training_loss(model, objective, step)
     gradients = torch.autograd.grad(loss, [*kept, *model.parameters()])
     states_RND = torch.stack([state_BSD.flatten(0, 1)[step.positions_N] for state_BSD in kept])

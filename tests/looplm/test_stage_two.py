@@ -94,7 +94,7 @@ def test_only_the_gate_learns_and_it_learns_to_stop_when_loops_stop_helping(
     nats_RN = -output.logits[:].log_softmax(-1).flatten(1, 2)[:, step.positions_N].gather(
         -1, step.targets_N.expand(3, -1).unsqueeze(-1)
     ).squeeze(-1)  # fmt: skip
-    gate_RN = output.exit_logits_RBS.flatten(1)[:, step.positions_N]
+    gate_RN = output.exit_logits.flatten(1)[:, step.positions_N]
     expected = reference(gate_RN.tolist(), nats_RN.tolist(), step.weights_N.tolist())
     assert losses[0] == pytest.approx(expected, rel=1e-5)
 

@@ -25,6 +25,8 @@ TWO = Sheet("store", "Bits", ("arm", "R_max"), (("1⊗4", Number(2.966, 2)),))
         (ALONE, "0.50"),
         (Interval(0.5, 0.1, 0.6, 0.95, 3), "0.50 (0.10 to 0.60)"),
         (Interval(math.nan, 0.0, math.inf, 0.95, 3), "undefined"),
+        (Interval(0.5, 0.4, 0.6, 0.95, 2, left_out=1), "0.50 ±0.10, 1 left out"),
+        (Interval(math.nan, -math.inf, math.inf, 0.95, 0, left_out=3), "undefined, 3 left out"),
     ],
 )
 def test_an_estimate_is_shown_with_the_interval_that_it_has(interval, shown):
@@ -59,6 +61,14 @@ def test_csv_is_one_table_with_every_digit_and_both_ends():
     assert float(rows[0]["id | all low"]) == 20.0
     assert (rows[1]["id | all"], rows[1]["id | all low"], rows[1]["id | all high"]) == ("50.0", "", "")
     assert (rows[3]["table"], rows[3]["arm"], rows[3]["R_max"], rows[3]["n"]) == ("store", "1⊗4", "2.966", "")
+
+
+def test_csv_has_a_column_for_the_replicates_that_were_left_out():
+    rest = Measured(Interval(2.0, 1.0, 3.0, 0.95, 2, left_out=1), 1)
+    sheet = Sheet("loss", "Nats", ("arm", "nats"), (("one", rest), ("two", Measured(BITS, 1))))
+    rows = list(csv.DictReader(io.StringIO(to_csv([sheet]))))
+    assert list(rows[0]) == ["table", "arm", "nats", "nats low", "nats high", "nats left out"]
+    assert [row["nats left out"] for row in rows] == ["1", ""]
 
 
 def test_html_escapes_and_marks_numbers():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.statistics import BestOf, Contrast, best_of, counted, mean_interval, share_above
+from results.statistics import BestOf, Contrast, best_of, counted, mean_interval, replicate_interval, share_above
 
 
 def contrast(ours, theirs, partner="plain"):
@@ -134,6 +134,17 @@ def test_inside_and_outside():
     assert interval.outside(5, 6)
     assert interval.outside(-3, -1)
     assert not interval.outside(4, 6)
+
+
+def test_a_replicate_without_a_value_counts_as_the_worst_or_is_left_out():
+    values = {0: 1.0, 1: None, 2: 3.0}
+    assert replicate_interval(values, 0.0) == mean_interval([1.0, 0.0, 3.0])
+    rest = replicate_interval(values, None)
+    assert (rest.n, rest.left_out) == (2, 1)
+    assert (rest.mean, rest.low, rest.high) == (2.0, mean_interval([1.0, 3.0]).low, mean_interval([1.0, 3.0]).high)
+    assert replicate_interval({0: 1.0, 2: 3.0}, None) == mean_interval([1.0, 3.0])
+    none = replicate_interval({0: None, 1: None}, None)
+    assert (math.isnan(none.mean), none.n, none.left_out) == (True, 0, 2)
 
 
 def test_best_of_names_its_n():
