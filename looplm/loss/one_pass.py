@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
 
 from looplm.loss.reference import IGNORED, LoopLoss
 
@@ -144,6 +145,12 @@ def _shapes(
         torch.empty_like(states_MD) if gradient else states_MD.new_empty(0),
         torch.empty_like(head_VD, dtype=exact) if gradient else head_VD.new_empty(0, dtype=exact),
     )
+
+
+@register_flop_formula(torch.ops.looplm.loop_cross_entropy)
+def _flops(states: torch.Size, head: torch.Size, *others: Any, out_shape: Any = None) -> int:
+    """For `torch.utils.flop_counter`, which does not look into an operator; the last argument says whether gradients."""
+    return (6 if others[-1] else 2) * states.numel() * head[0]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
