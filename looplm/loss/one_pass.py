@@ -149,7 +149,7 @@ def _shapes(
 
 @register_flop_formula(torch.ops.looplm.loop_cross_entropy)
 def _flops(states: torch.Size, head: torch.Size, *others: Any, out_shape: Any = None) -> int:
-    """For `torch.utils.flop_counter`, which does not look into an operator; the last argument says whether gradients."""
+    """For `torch.utils.flop_counter`, which does not look into an operator; the last argument is `gradient`."""
     return (6 if others[-1] else 2) * states.numel() * head[0]
 
 
