@@ -130,7 +130,7 @@ def _slurm_executor(
     cluster = array.cluster
     executor = kind(submission.jobs_folder, max_num_timeout=cluster.requeues, python=_python())
     given = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint")}
-    options = {"requeue": True, **cluster.options}
+    options = cluster.options if "no-requeue" in cluster.options else {"requeue": True, **cluster.options}
     after = sorted({job.partition("_")[0] for job in before})
     executor.update_parameters(
         job_name=f"looplm {submission.title}",
