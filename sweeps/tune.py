@@ -1,13 +1,15 @@
 """Tuning: the same number of trials for every arm, in a world and on a split that no report reads.
 
 Each arm has an Optuna study in a journal file; a trial is an ordinary cell, so that an interrupted search carries on.
+One process at a time leads a study: it holds a claim beside the journal, and its successor takes over what it left.
 A choice at the edge of the range widens the range, and adds a third as many trials, for all arms.
 """
 
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results.store import Store
 from sweeps.cell import Cell, Seeds
+from sweeps.claim import Claim, owner
 from sweeps.config import assigned, construct
 from sweeps.files import write_atomically
 from sweeps.grid import Grid
@@ -119,6 +122,7 @@ def tune_part(
 
     Raises:
         ValueError: if a replicate of the scale uses the tuning world.
+        RuntimeError: naming the study and who leads it, if that is another process.
     """
     search = search_of(grid, part)
     search = search if trials is None else dataclasses.replace(search, trials=trials)
@@ -128,20 +132,51 @@ def tune_part(
     chosen = dict.fromkeys(member.arm for member in plan.members)
     cells = {arm: _tuning_cell(grid, scale, part, arm, search) for arm in chosen}
     folder = store.root / "tuning"
-    studies = {
-        arm: _study(folder, f"{grid.name}/{scale}/{part}/{arm}/{cell.id}", search) for arm, cell in cells.items()
-    }
+    names = {arm: f"{grid.name}/{scale}/{part}/{arm}/{cell.id}" for arm, cell in cells.items()}
     low, high = search.low, search.high
-    for widening in range(MOST_WIDENINGS + 1):
-        _complete(studies, cells, search, (low, high), search.trials + widening * (search.trials // 3), store, run)
-        choices = [_choice(arm, study, search, low, high) for arm, study in studies.items()]
-        edges = [choice.value for choice in choices if not choice.inside]
-        if not edges or widening == MOST_WIDENINGS:
-            return Tuned(part, search, low, high, tuple(choices))
-        middle = math.sqrt(low * high)
-        low = low / WIDEN if any(value < middle for value in edges) else low
-        high = high * WIDEN if any(value > middle for value in edges) else high
+    with _leading(folder, names.values()) as still_leads:
+        studies = {arm: _study(folder, name, search) for arm, name in names.items()}
+
+        def finish(trials: Sequence[Cell]) -> None:
+            run(trials)
+            still_leads()
+
+        for widening in range(MOST_WIDENINGS + 1):
+            wanted = search.trials + widening * (search.trials // 3)
+            _complete(studies, cells, search, (low, high), wanted, store, finish)
+            choices = [_choice(arm, study, search, low, high) for arm, study in studies.items()]
+            edges = [choice.value for choice in choices if not choice.inside]
+            if not edges or widening == MOST_WIDENINGS:
+                return Tuned(part, search, low, high, tuple(choices))
+            middle = math.sqrt(low * high)
+            low = low / WIDEN if any(value < middle for value in edges) else low
+            high = high * WIDEN if any(value > middle for value in edges) else high
     raise AssertionError
+
+
+@contextmanager
+def _leading(folder: Path, names: Collection[str]) -> Iterator[Callable[[], None]]:
+    """Hold the right to ask and tell these studies; yields what raises `RuntimeError` once it is another's."""
+    claims: dict[str, Claim] = {}
+
+    def still_leads() -> None:
+        for name, claim in claims.items():
+            if not claim.held():
+                raise RuntimeError(f"study {name} has been taken over by {_whom(owner(folder / name))}")
+
+    with ExitStack() as held:
+        for name in names:
+            while (claim := Claim.acquire(folder / name)) is None:
+                if (other := owner(folder / name)) is not None:
+                    raise RuntimeError(
+                        f"study {name} is being tuned by {_whom(other)}; when that has ended, the same command carries on"
+                    )
+            claims[name] = held.enter_context(claim)
+        yield still_leads
+
+
+def _whom(claimed: dict[str, Any] | None) -> str:
+    return "another" if claimed is None else f"process {claimed['pid']} on {claimed['host']}"
 
 
 def write_choices(path: Path, scale: str, tuned: Tuned) -> None:
