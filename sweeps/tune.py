@@ -169,7 +169,7 @@ def _leading(folder: Path, names: Collection[str]) -> Iterator[Callable[[], None
             while (claim := Claim.acquire(folder / name)) is None:
                 if (other := owner(folder / name)) is not None:
                     raise RuntimeError(
-                        f"study {name} is being tuned by {_whom(other)}; when that has ended, the same command carries on"
+                        f"study {name} is being tuned by {_whom(other)}; once that ends, the same command carries on"
                     )
             claims[name] = held.enter_context(claim)
         yield still_leads
