@@ -91,6 +91,7 @@ def test_a_dry_run_writes_scripts_and_sends_nothing(store: Store, monkeypatch: p
     text = (sent.folder / "array-1.sh").read_text()
     for line in ("--array=0-1%2", "--partition=gpu", "--account=my-project", "--time=240", "--gpus-per-node=1"):
         assert f"#SBATCH {line}\n" in text
+    assert f"#SBATCH --chdir={sent.folder}\n" in text
     for line in ("--nice=7", "--signal=USR2@120", "--requeue", "--mem=32768M", f"--comment=looplm:{sent.name}:1"):
         assert f"#SBATCH {line}\n" in text
     assert "srun --unbuffered" in text
