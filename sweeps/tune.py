@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import polars as pl
 from omegaconf import OmegaConf
@@ -213,7 +214,6 @@ def _study(folder: Path, name: str, search: Search) -> optuna.Study:
         study_name=name,
         load_if_exists=True,
         direction="minimize" if search.minimize else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=search.seed, n_startup_trials=4, multivariate=False),
     )
 
 
@@ -235,7 +235,7 @@ def _complete(
             if sum(trial.state == TrialState.COMPLETE for trial in found) >= trials:
                 continue
             left = [trial for trial in found if trial.state == TrialState.RUNNING]
-            number, value = (left[0].number, left[0].params[search.key]) if left else _ask(study, space, search.key)
+            number, value = (left[0].number, left[0].params[search.key]) if left else _ask(study, space, search)
             asked.append((study, number, Cell.from_config(assigned(arms[arm].config(), {search.key: value}))))
         if not asked:
             return
@@ -244,9 +244,12 @@ def _complete(
             study.tell(number, _score(cell, search, store))
 
 
-def _ask(study: optuna.Study, space: dict[str, Any], key: str) -> tuple[int, float]:
+def _ask(study: optuna.Study, space: dict[str, Any], search: Search) -> tuple[int, float]:
+    """The next trial: a function of those before it, not of how often the search was interrupted."""
+    seed = np.random.SeedSequence([search.seed, len(study.get_trials(deepcopy=False))]).generate_state(1)
+    study.sampler = optuna.samplers.TPESampler(seed=int(seed[0]), n_startup_trials=4, multivariate=False)
     trial = study.ask(space)
-    return trial.number, float(trial.params[key])
+    return trial.number, float(trial.params[search.key])
 
 
 def _score(cell: Cell, search: Search, store: Store) -> float:

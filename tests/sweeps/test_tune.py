@@ -138,6 +138,8 @@ def test_an_interrupted_search_carries_on_with_its_unfinished_trials(tmp_path: P
         tune_part(grid(), "smoke", "use", planted.store, interrupted)
     tuned = tune_part(grid(), "smoke", "use", planted.store, planted)
     assert [len(choice.trials) for choice in tuned.choices] == [8, 8]
+    quiet = Planted(Store(tmp_path / "quiet"), peak(1e-2))
+    assert tune_part(grid(), "smoke", "use", quiet.store, quiet) == tuned
     assert len({cell.id for cell in planted.ran}) == len(planted.ran) == 16
 
 
