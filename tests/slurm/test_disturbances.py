@@ -303,9 +303,11 @@ def node_of(job: str) -> str:
 def test_a_node_that_is_set_down(whole_cluster: Cluster, scenario: Callable[..., Scenario]) -> None:
     scene = scenario(whole_cluster)
     _, job = started(scene)
-    node = node_of(job)
+    node, worker = node_of(job), scene.running()["pid"]
+    os.kill(worker, signal.SIGSTOP)  # until the other job has come as far
     other = scenario(replace(whole_cluster, options={"nodelist": node, "no-requeue": True}))
     _, lost = started(other)
+    os.kill(worker, signal.SIGCONT)
     ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     left = [State.INTERRUPTED, State.MISSING]
     other.wait_for(
