@@ -81,9 +81,11 @@ class Cluster:
         for name in ("memory_gb", "speed"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"cluster.{name} is {getattr(self, name)}; it must be above 0")
-        for name in self.options:
+        for name, value in self.options.items():
             if name.replace("_", "-") in OURS:
                 raise ValueError(f"cluster.options has {name!r}; it must not: {', '.join(OURS)} are the suite's own")
+            if value is False or value is None:
+                raise ValueError(f"cluster.options.{name} is {value}; to leave an option out, leave the line out")
         if self.time_minutes * 60 < 2 * (self.signal_seconds + 60):
             raise ValueError(
                 f"cluster.time_minutes is {self.time_minutes}; with signal_seconds = {self.signal_seconds}, which may "

@@ -1,8 +1,9 @@
 """A throw-away SLURM on this host, to try and to test what is meant for a cluster: `python -m slurm.devcluster up`.
 
 Two virtual nodes of four pretended cores and two pretended GPUs each, from the distribution's packages, without
-systemd, cgroups or accounting. It needs root, starts in under a second, keeps everything in one folder, and is brought
-down by `down`. Only the standard library is used, so that it runs before anything is installed.
+systemd or cgroups; with accounting, so that sacct answers, by `up --accounting`. It needs root, starts in under a
+second, keeps everything in one folder, and is brought down by `down`. Only the standard library is used, so that it
+runs before anything is installed.
 """
 
 import argparse
@@ -15,6 +16,9 @@ import sys
 import time
 from pathlib import Path
 
+from slurm import devaccounting
+from slurm.daemons import alive, stop, wait
+
 FOLDER = Path(os.environ.get("LOOPLM_DEVCLUSTER", "/tmp/looplm-devcluster"))
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge")
 NODES = ("dev1", "dev2")
@@ -22,6 +26,7 @@ ARRAY_LIMIT = 16
 """Largest array; small, so that tests meet it."""
 
 _PORT = 17817
+_ACCOUNTING_PORT = _PORT + 1 + len(NODES)
 _ETC = Path("/etc/slurm")
 
 _CONF = """\
@@ -34,7 +39,7 @@ AuthType=auth/munge
 CredType=cred/munge
 # A requeued job starts again only when its old credential has expired.
 AuthInfo=cred_expire=5,socket={folder}/munge/socket
-AccountingStorageType=accounting_storage/none
+{accounting}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -78,39 +83,47 @@ PartitionName=high Nodes=ALL Default=NO  MaxTime=60 DefaultTime=10 PriorityTier=
 """
 
 
-def why_not() -> str | None:
-    """Why the cluster cannot be brought up here, or None if it can."""
+def why_not(accounting: bool = False) -> str | None:
+    """Why the cluster, with accounting or without, cannot be brought up here, or None if it can."""
     if os.geteuid() != 0:
         return "the development cluster needs root"
-    missing = [program for program in ("slurmctld", "slurmd", "sbatch", "munged") if shutil.which(program) is None]
+    programs = ["slurmctld", "slurmd", "sbatch", "munged"]
+    programs += devaccounting.PROGRAMS if accounting else []
+    missing = [program for program in programs if shutil.which(program) is None]
     if missing:
-        return f"{' '.join(missing)} not found: apt-get install --no-install-recommends {' '.join(PACKAGES)}"
-    conf = _ETC / "slurm.conf"
-    if conf.exists() and not _ours(conf):
-        return f"this host already belongs to a cluster ({conf})"
+        packages = [*PACKAGES, *(devaccounting.PACKAGES if accounting else ())]
+        return f"{' '.join(missing)} not found: apt-get install --no-install-recommends {' '.join(packages)}"
+    for conf in (_ETC / "slurm.conf", _ETC / devaccounting.CONF):
+        if conf.exists() and not _ours(conf):
+            return f"this host already belongs to a cluster ({conf})"
     return None
 
 
-def up() -> None:
-    """Bring the cluster up; nothing if it is up already.
+def up(accounting: bool = False) -> None:
+    """Bring the cluster up, with accounting or without; nothing if it is up already.
 
     Raises:
         RuntimeError: if it cannot be, with the reason.
     """
-    if (reason := why_not()) is not None:
+    if (reason := why_not(accounting)) is not None:
         raise RuntimeError(reason)
     if is_up():
+        if accounting and not devaccounting.runs(FOLDER):
+            raise RuntimeError("it is up without accounting; bring it down first")
         return
     for name in ("state", "spool"):
         shutil.rmtree(FOLDER / name, ignore_errors=True)
     for name in ("state", "log", "munge", *(f"spool/{node}" for node in NODES)):
         (FOLDER / name).mkdir(parents=True, exist_ok=True)
-    _configure(warn_before_preemption=True)
     _start_munge()
+    if accounting:
+        _link(devaccounting.CONF)
+        devaccounting.start(FOLDER, _ACCOUNTING_PORT)
+    _configure(warn_before_preemption=True)
     subprocess.run(["slurmctld", "-c"], check=True)
     for node in NODES:
         start_node(node)
-    _wait_until_idle()
+    wait(_idle, f"the nodes of the development cluster did not become idle; see {FOLDER / 'log'}")
 
 
 def down() -> None:
@@ -121,17 +134,18 @@ def down() -> None:
         while time.monotonic() < deadline and _ask("squeue", "-h", "-t", "R,CG").strip():
             time.sleep(0.1)
     for node in NODES:
-        _stop(FOLDER / f"slurmd-{node}.pid")
-    _stop(FOLDER / "slurmctld.pid")
-    _stop(FOLDER / "munge" / "pid")
-    for name in ("slurm.conf", "gres.conf"):
+        stop(FOLDER / f"slurmd-{node}.pid")
+    stop(FOLDER / "slurmctld.pid")
+    devaccounting.stop_all(FOLDER)
+    stop(FOLDER / "munge" / "pid")
+    for name in ("slurm.conf", "gres.conf", devaccounting.CONF):
         if _ours(_ETC / name):
             (_ETC / name).unlink()
 
 
 def is_up() -> bool:
     """Whether the controller of this cluster runs and answers."""
-    return _ours(_ETC / "slurm.conf") and _alive(FOLDER / "slurmctld.pid") and " is UP" in _ask("scontrol", "ping")
+    return _ours(_ETC / "slurm.conf") and alive(FOLDER / "slurmctld.pid") and " is UP" in _ask("scontrol", "ping")
 
 
 def start_node(node: str) -> None:
@@ -141,7 +155,7 @@ def start_node(node: str) -> None:
 
 def node_runs(node: str) -> bool:
     """Whether the daemon of a node runs."""
-    return _alive(FOLDER / f"slurmd-{node}.pid")
+    return alive(FOLDER / f"slurmd-{node}.pid")
 
 
 def kill_node(node: str) -> None:
@@ -168,6 +182,7 @@ def _configure(warn_before_preemption: bool) -> None:
         folder=FOLDER,
         array_limit=ARRAY_LIMIT,
         first_job=int(time.time()) % 4_000_000 * 10 + 1,
+        accounting=devaccounting.lines(FOLDER, _ACCOUNTING_PORT),
         warning="SlurmctldParameters=preempt_send_user_signal" if warn_before_preemption else "",
         nodes=nodes,
     )
@@ -179,9 +194,13 @@ def _configure(warn_before_preemption: bool) -> None:
         if not link.is_symlink():
             link.symlink_to("/dev/null")
     (FOLDER / "gres.conf").write_text(f"NodeName={NODES[0][:-1]}[1-2] Name=gpu File={FOLDER}/gpu[0-1]\n")
-    # Through /etc every process finds the cluster, also one whose environment was cleaned of SLURM_CONF.
+    _link("slurm.conf", "gres.conf")
+
+
+def _link(*names: str) -> None:
+    """Put files where every process finds them, also one whose environment was cleaned of SLURM_CONF."""
     _ETC.mkdir(exist_ok=True)
-    for name in ("slurm.conf", "gres.conf"):
+    for name in names:
         if not _ours(_ETC / name):
             (_ETC / name).unlink(missing_ok=True)
             (_ETC / name).symlink_to(FOLDER / name)
@@ -189,7 +208,7 @@ def _configure(warn_before_preemption: bool) -> None:
 
 def _start_munge() -> None:
     folder = FOLDER / "munge"
-    if _alive(folder / "pid"):
+    if alive(folder / "pid"):
         return
     folder.chmod(0o711)
     key = folder / "key"
@@ -201,13 +220,8 @@ def _start_munge() -> None:
     subprocess.run(["munged", *(f"--{option}={folder / name}" for option, name in files.items())], check=True)
 
 
-def _wait_until_idle(seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if _ask("sinfo", "-h", "-N", "-p", "main", "-o", "%T").split() == ["idle"] * len(NODES):
-            return
-        time.sleep(0.1)
-    raise RuntimeError(f"the nodes of the development cluster did not become idle; see {FOLDER / 'log'}")
+def _idle() -> bool:
+    return _ask("sinfo", "-h", "-N", "-p", "main", "-o", "%T").split() == ["idle"] * len(NODES)
 
 
 def _ask(*command: str) -> str:
@@ -222,39 +236,21 @@ def _ours(conf: Path) -> bool:
     return conf.is_symlink() and conf.readlink().parent == FOLDER
 
 
-def _alive(pid_file: Path) -> bool:
-    """Whether the process named in a file runs; one that has ended but was not yet reaped does not."""
-    try:
-        state = Path(f"/proc/{int(pid_file.read_text())}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError, ValueError):
-        return False
-    return state not in "ZX"
-
-
-def _stop(pid_file: Path) -> None:
-    if _alive(pid_file):
-        process = int(pid_file.read_text())
-        os.kill(process, signal.SIGTERM)
-        deadline = time.monotonic() + 5
-        while _alive(pid_file) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if _alive(pid_file):
-            os.kill(process, signal.SIGKILL)
-    pid_file.unlink(missing_ok=True)
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m slurm.devcluster", description="A throw-away SLURM on this host.")
     parser.add_argument("action", choices=("up", "down", "check"), help="check says whether it could be brought up")
-    action = parser.parse_args().action
+    parser.add_argument(
+        "--accounting", action="store_true", help="with slurmdbd and its database, so that sacct answers"
+    )
+    chosen = parser.parse_args()
     try:
-        if action == "check" and (reason := why_not()) is not None:
+        if chosen.action == "check" and (reason := why_not(chosen.accounting)) is not None:
             raise RuntimeError(reason)
-        if action == "up":
-            up()
+        if chosen.action == "up":
+            up(chosen.accounting)
             print(_ask("sinfo"), end="")
-        if action == "down":
+        if chosen.action == "down":
             down()
     except RuntimeError as error:
         sys.exit(f"devcluster: {error}")

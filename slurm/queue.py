@@ -19,6 +19,9 @@ _FAILED = ("BOOT_FAIL", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIM
 _ENDED = frozenset({*_FAILED, "CANCELLED", "COMPLETED", "PREEMPTED", "REVOKED"})
 """States from which a job does not come back; whatever else SLURM may say, the job is still with it."""
 
+STUCK = "it will not begin by itself"
+"""What is said of a job that SLURM holds, as it does with one that could not be launched."""
+
 
 class NoAnswerError(RuntimeError):
     """SLURM did not answer, or said that it cannot."""
@@ -55,7 +58,9 @@ class Job:
         return self.state in _ENDED
 
     def __str__(self) -> str:
-        return f"{self.id} {self.state}" + (f" ({self.reason})" if self.reason else "")
+        stuck = self.state == "PENDING" and ("held" in self.reason.lower() or "Never" in self.reason)
+        reason = f"{self.reason}; {STUCK}" if stuck else self.reason
+        return f"{self.id} {self.state}" + (f" ({reason})" if reason else "")
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ def holders(cells: Collection[str], sent: Iterable[Submission], queue: Queue) ->
 def fate(place: Place, queue: Queue) -> str:
     """What is known of how a job ended that left cells behind: its own words, else SLURM's, else its log's last."""
     if place.job is None:
-        return "it was written down but not sent: the submitting command was cut short"
+        return "it was written down but not sent: the submitting command was refused or cut short"
     executor, host = place.submission.arrays[place.array].cluster.executor, place.submission.host
     if executor == "local" and host != socket.gethostname():
         return f"sent as process {place.job} of {host}, which cannot be asked here"

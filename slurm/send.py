@@ -130,7 +130,8 @@ def _slurm_executor(
     cluster = array.cluster
     executor = kind(submission.jobs_folder, max_num_timeout=cluster.requeues, python=_python())
     given = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint")}
-    options = {"requeue": True, **cluster.options}
+    # Not where the command was given: that folder may be gone when the job begins, and torch cannot be loaded then.
+    options = {"requeue": "no-requeue" not in cluster.options, "chdir": str(submission.folder), **cluster.options}
     after = sorted({job.partition("_")[0] for job in before})
     executor.update_parameters(
         job_name=f"looplm {submission.title}",
@@ -142,7 +143,7 @@ def _slurm_executor(
         signal_delay_s=cluster.signal_seconds,
         array_parallelism=cluster.throttle,
         setup=[*cluster.setup, f"export PYTHONPATH={shlex.quote(str(submission.code))} PYTHONSAFEPATH=1"],
-        additional_parameters=options,
+        additional_parameters={name: value for name, value in options.items() if value is not False},
         **{key: value for key, value in given.items() if value is not None},
         **({"gpus_per_node": cluster.gpus} if cluster.gpus else {}),
         **({"dependency": "afterany:" + ":".join(after)} if after else {}),
@@ -175,7 +176,8 @@ def _send_to_this_machine(submission: Submission, number: int, before: Sequence[
     )
     jobs = [Job(str(submission.folder), number, index) for index in range(len(submission.arrays[number].packs))]
     variables = {"PYTHONPATH": str(submission.code), "PYTHONSAFEPATH": "1"}
-    with _environment(**variables), _apart_from_the_terminal(submission.folder / "local.log"):
+    log = submission.folder / "local.log"
+    with _environment(**variables), _apart_from_the_terminal(log), contextlib.chdir(submission.folder):
         return [executor.submit(job).job_id for job in jobs]
 
 

@@ -1,17 +1,20 @@
 """Tuning: the same number of trials for every arm, in a world and on a split that no report reads.
 
 Each arm has an Optuna study in a journal file; a trial is an ordinary cell, so that an interrupted search carries on.
+One process at a time leads a study: it holds a claim beside the journal, and its successor takes over what it left.
 A choice at the edge of the range widens the range, and adds a third as many trials, for all arms.
 """
 
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import polars as pl
 from omegaconf import OmegaConf
@@ -21,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results.store import Store
 from sweeps.cell import Cell, Seeds
+from sweeps.claim import Claim, owner
 from sweeps.config import assigned, construct
 from sweeps.files import write_atomically
 from sweeps.grid import Grid
@@ -119,6 +123,7 @@ def tune_part(
 
     Raises:
         ValueError: if a replicate of the scale uses the tuning world.
+        RuntimeError: naming the study and who leads it, if that is another process.
     """
     search = search_of(grid, part)
     search = search if trials is None else dataclasses.replace(search, trials=trials)
@@ -128,20 +133,51 @@ def tune_part(
     chosen = dict.fromkeys(member.arm for member in plan.members)
     cells = {arm: _tuning_cell(grid, scale, part, arm, search) for arm in chosen}
     folder = store.root / "tuning"
-    studies = {
-        arm: _study(folder, f"{grid.name}/{scale}/{part}/{arm}/{cell.id}", search) for arm, cell in cells.items()
-    }
+    names = {arm: f"{grid.name}/{scale}/{part}/{arm}/{cell.id}" for arm, cell in cells.items()}
     low, high = search.low, search.high
-    for widening in range(MOST_WIDENINGS + 1):
-        _complete(studies, cells, search, (low, high), search.trials + widening * (search.trials // 3), store, run)
-        choices = [_choice(arm, study, search, low, high) for arm, study in studies.items()]
-        edges = [choice.value for choice in choices if not choice.inside]
-        if not edges or widening == MOST_WIDENINGS:
-            return Tuned(part, search, low, high, tuple(choices))
-        middle = math.sqrt(low * high)
-        low = low / WIDEN if any(value < middle for value in edges) else low
-        high = high * WIDEN if any(value > middle for value in edges) else high
+    with _leading(folder, names.values()) as still_leads:
+        studies = {arm: _study(folder, name, search) for arm, name in names.items()}
+
+        def finish(trials: Sequence[Cell]) -> None:
+            run(trials)
+            still_leads()
+
+        for widening in range(MOST_WIDENINGS + 1):
+            wanted = search.trials + widening * (search.trials // 3)
+            _complete(studies, cells, search, (low, high), wanted, store, finish)
+            choices = [_choice(arm, study, search, low, high) for arm, study in studies.items()]
+            edges = [choice.value for choice in choices if not choice.inside]
+            if not edges or widening == MOST_WIDENINGS:
+                return Tuned(part, search, low, high, tuple(choices))
+            middle = math.sqrt(low * high)
+            low = low / WIDEN if any(value < middle for value in edges) else low
+            high = high * WIDEN if any(value > middle for value in edges) else high
     raise AssertionError
+
+
+@contextmanager
+def _leading(folder: Path, names: Collection[str]) -> Iterator[Callable[[], None]]:
+    """Hold the right to ask and tell these studies; yields what raises `RuntimeError` once it is another's."""
+    claims: dict[str, Claim] = {}
+
+    def still_leads() -> None:
+        for name, claim in claims.items():
+            if not claim.held():
+                raise RuntimeError(f"study {name} has been taken over by {_whom(owner(folder / name))}")
+
+    with ExitStack() as held:
+        for name in names:
+            while (claim := Claim.acquire(folder / name)) is None:
+                if (other := owner(folder / name)) is not None:
+                    raise RuntimeError(
+                        f"study {name} is being tuned by {_whom(other)}; once that ends, the same command carries on"
+                    )
+            claims[name] = held.enter_context(claim)
+        yield still_leads
+
+
+def _whom(claimed: dict[str, Any] | None) -> str:
+    return "another" if claimed is None else f"process {claimed['pid']} on {claimed['host']}"
 
 
 def write_choices(path: Path, scale: str, tuned: Tuned) -> None:
@@ -178,7 +214,6 @@ def _study(folder: Path, name: str, search: Search) -> optuna.Study:
         study_name=name,
         load_if_exists=True,
         direction="minimize" if search.minimize else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=search.seed, n_startup_trials=4, multivariate=False),
     )
 
 
@@ -200,7 +235,7 @@ def _complete(
             if sum(trial.state == TrialState.COMPLETE for trial in found) >= trials:
                 continue
             left = [trial for trial in found if trial.state == TrialState.RUNNING]
-            number, value = (left[0].number, left[0].params[search.key]) if left else _ask(study, space, search.key)
+            number, value = (left[0].number, left[0].params[search.key]) if left else _ask(study, space, search)
             asked.append((study, number, Cell.from_config(assigned(arms[arm].config(), {search.key: value}))))
         if not asked:
             return
@@ -209,9 +244,12 @@ def _complete(
             study.tell(number, _score(cell, search, store))
 
 
-def _ask(study: optuna.Study, space: dict[str, Any], key: str) -> tuple[int, float]:
+def _ask(study: optuna.Study, space: dict[str, Any], search: Search) -> tuple[int, float]:
+    """The next trial: a function of those before it, not of how often the search was interrupted."""
+    seed = np.random.SeedSequence([search.seed, len(study.get_trials(deepcopy=False))]).generate_state(1)
+    study.sampler = optuna.samplers.TPESampler(seed=int(seed[0]), n_startup_trials=4, multivariate=False)
     trial = study.ask(space)
-    return trial.number, float(trial.params[key])
+    return trial.number, float(trial.params[search.key])
 
 
 def _score(cell: Cell, search: Search, store: Store) -> float:

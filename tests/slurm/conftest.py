@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import submitit.core.core
 
 from looplm.execution import Execution
 from results.store import Store
@@ -111,6 +112,20 @@ class Scenario:
             if b"sweeps.worker" in words and str(self.store.root).encode() in words:
                 found.append(int(process.name))
         return found
+
+
+def _refuse(*_: Any, **__: Any) -> None:
+    raise AssertionError("submitit was asked about a job; where there is no sacct, its answer never comes")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _submitit_is_never_asked() -> Iterator[None]:
+    """Jobs go out through submitit; how they fare is not its to say."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("done", "exception", "result", "results", "wait"):
+            patch.setattr(submitit.core.core.Job, name, _refuse)
+        patch.setattr(submitit.core.core.InfoWatcher, "update", _refuse)
+        yield
 
 
 @pytest.fixture(scope="session")

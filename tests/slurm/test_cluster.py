@@ -39,6 +39,7 @@ def test_larger_cells_get_other_resources() -> None:
             "cluster.gpus is 2; with device = cuda it must be at least 3",
         ),
         ("executor: slurm\noptions: {comment: mine}", "cluster.options has 'comment'; it must not"),
+        ("executor: slurm\noptions: {requeue: false}", "cluster.options.requeue is False; to leave an option out"),
         ("executor: slurm\ndevices: 2\nworkers: 2", "cluster.workers is 2; with devices = 2 it must be 1"),
         ("executor: slurm\nlarger: [{memory_gb: 3}]", "from_parameters must be a whole number"),
         ("executor: slurm\nlarger: [{from_parameters: 9, memry_gb: 3}]", "Did you mean 'memory_gb'"),

@@ -41,6 +41,6 @@ def test_a_grid_sent_from_two_shells_at_once_is_done_once(
     commits = rows.cells["suite_commit"].unique().to_list()
     assert commits == [(sent.code / "COMMIT").read_text() or None]
     quiet = Store(tmp_path_factory.mktemp("one-by-one"))
-    for cell in list(cells.values())[::6]:
+    for cell in cells.values():
         run_cell(cell, quiet, Execution())
-        assert rows.records.filter(cell=cell.id).equals(quiet.read([cell.id]).records)
+    assert rows.records.equals(quiet.read().records)

@@ -91,11 +91,30 @@ def test_a_dry_run_writes_scripts_and_sends_nothing(store: Store, monkeypatch: p
     text = (sent.folder / "array-1.sh").read_text()
     for line in ("--array=0-1%2", "--partition=gpu", "--account=my-project", "--time=240", "--gpus-per-node=1"):
         assert f"#SBATCH {line}\n" in text
+    assert f"#SBATCH --chdir={sent.folder}\n" in text
     for line in ("--nice=7", "--signal=USR2@120", "--requeue", "--mem=32768M", f"--comment=looplm:{sent.name}:1"):
         assert f"#SBATCH {line}\n" in text
+    assert "srun --unbuffered" in text
+    assert "--cpus-per-task 8" in text  # many sites do not hand the job's cores on to its steps
     assert text.index("module load x") < text.index(f"PYTHONPATH={sent.code}") < text.index("slurm.start")
     assert submissions(store) == []
     assert tally(statuses(cells, store))[State.MISSING] == 5
+
+
+def test_what_one_array_asks_for_does_not_leak_into_the_next(store: Store) -> None:
+    cluster = dataclasses.replace(
+        load("devcluster"),
+        constraint="fast",
+        options={"nice": 7},
+        larger=({"from_parameters": 20_000, "constraint": None, "options": {"no-requeue": True}},),
+    )
+    sent = send(
+        propose([cell(), cell("model.hidden_size=64")], store, "devcluster", cluster), store, "test", "x", dry_run=True
+    )
+    small, large = ((sent.folder / f"array-{number}.sh").read_text() for number in range(2))
+    assert all(f"#SBATCH --{line}\n" in small for line in ("constraint=fast", "nice=7", "requeue"))
+    assert "#SBATCH --no-requeue\n" in large
+    assert not any(f"#SBATCH --{line}" in large for line in ("constraint", "nice", "requeue"))
 
 
 def test_the_code_that_runs_is_the_code_as_it_was(tmp_path: Path) -> None:
@@ -158,13 +177,29 @@ def test_the_queue_is_read_by_our_comment(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", programs(tmp_path / "bin", squeue=answers, sacct="exit 1"))
     cells = [cell(f"seeds.init_seed={seed}") for seed in range(2)]
     held, lost = statuses(cells, store)
-    assert (held.state, held.job) == (State.QUEUED, "7_0 PENDING (launch failed requeued held)")
+    assert held.state is State.QUEUED
+    assert held.job == "7_0 PENDING (launch failed requeued held; it will not begin by itself)"
     assert (lost.state, lost.error) == (State.MISSING, "job 7_1 ended without it: NODE_FAIL")
     children = [dataclasses.replace(parent, pretrained=parent) for parent in cells]
     proposal = propose([cells[0], *children], store, "devcluster", load("devcluster"))
     found = [(b.stage, b.after, [c.id for pack in b.packs for c in pack]) for b in proposal.batches]
     assert found == [(0, (), [cells[1].id]), (0, ("7_0",), [children[0].id]), (1, (), [children[1].id])]
     assert proposal.skipped == {State.QUEUED: 1}
+
+
+def test_what_others_do_under_the_ids_of_our_jobs_means_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A controller that lost its state counts from 1 again, and folders of the first jobs of that name are there."""
+    sent = pending(store)
+    (sent.jobs_folder / "7_0_0_result.pkl").write_bytes(b"of the first job 7_0")
+    lines = ["7|0|RUNNING|looplm:20200101-000000-abcdef:0|None", "7|1|PENDING||Priority"]
+    monkeypatch.setenv("PATH", programs(tmp_path / "bin", squeue="\n".join(f"echo '{line}'" for line in lines)))
+    cells = [cell(f"seeds.init_seed={seed}") for seed in range(2)]
+    assert [status.state for status in statuses(cells, store)] == [State.MISSING] * 2
+    again = propose(cells, store, "devcluster", load("devcluster"))
+    assert again.cells == 2
+    assert send(again, store, "test", "devcluster", dry_run=True).jobs_folder != sent.jobs_folder
 
 
 def test_a_submission_that_cannot_be_read_is_named(store: Store) -> None:

@@ -1,6 +1,7 @@
 """Tuning on planted scores: the optimum is found, an edge widens the range for all arms, a failure is the worst."""
 
 import copy
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -137,6 +138,8 @@ def test_an_interrupted_search_carries_on_with_its_unfinished_trials(tmp_path: P
         tune_part(grid(), "smoke", "use", planted.store, interrupted)
     tuned = tune_part(grid(), "smoke", "use", planted.store, planted)
     assert [len(choice.trials) for choice in tuned.choices] == [8, 8]
+    quiet = Planted(Store(tmp_path / "quiet"), peak(1e-2))
+    assert tune_part(grid(), "smoke", "use", quiet.store, quiet) == tuned
     assert len({cell.id for cell in planted.ran}) == len(planted.ran) == 16
 
 
@@ -167,3 +170,20 @@ def test_choices_are_written_and_read_by_the_grid(tmp_path: Path) -> None:
 def test_a_wrong_search_is_refused(tmp_path: Path, search: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         tune_part(grid(**search), "smoke", "use", Store(tmp_path), lambda cells: None)
+
+
+def test_a_study_that_another_process_leads_is_left_to_it(tmp_path: Path) -> None:
+    planted = Planted(Store(tmp_path), peak(1e-2))
+
+    def until_another_took_over(cells: Sequence[Cell]) -> None:
+        planted(cells)
+        for claims in list((tmp_path / "tuning").rglob("claims")):
+            (claims / "000002.json").write_text(json.dumps({"host": "elsewhere", "pid": 7}))
+
+    study, another = r"study question/smoke/use/looped/\w+", "process 7 on elsewhere"
+    with pytest.raises(RuntimeError, match=f"{study} has been taken over by {another}"):
+        tune_part(grid(), "smoke", "use", planted.store, until_another_took_over)
+    assert len(planted.ran) == 2
+    with pytest.raises(RuntimeError, match=f"{study} is being tuned by {another}"):
+        tune_part(grid(), "smoke", "use", planted.store, planted)
+    assert len(planted.ran) == 2
