@@ -253,7 +253,7 @@ def _ask(study: optuna.Study, space: dict[str, Any], search: Search) -> tuple[in
 
 
 def _score(cell: Cell, search: Search, store: Store) -> float:
-    """The metric at the last loop; a failed (diverged) cell scores `worst`."""
+    """The metric at the last loop; a failed (diverged) cell scores `worst`, as does one where nothing had a value."""
     rows = store.read([cell.id])
     if rows.cells.is_empty():
         raise RuntimeError(f"tuning: cell {cell.id} has no rows; it was stopped, and the same command carries on")
@@ -267,7 +267,8 @@ def _score(cell: Cell, search: Search, store: Store) -> float:
     )
     if len(found) != 1:
         raise ValueError(f"tuning.metric is {search.metric!r} on split {search.split!r}; the cell has no such record")
-    return float(found["value"].item())
+    value = found["value"].item()
+    return search.worst if value is None else float(value)
 
 
 def _choice(arm: str, study: optuna.Study, search: Search, low: float, high: float) -> Choice:

@@ -50,7 +50,7 @@ def grid(**search: Any) -> Grid:
 
 
 class Planted:
-    """Publishes for every cell the score that a function plants; None is a cell that failed."""
+    """Publishes for every cell the score that a function plants; None is a cell that failed, NaN one without a value."""
 
     def __init__(self, store: Store, score: Score) -> None:
         self.store, self.score, self.ran = store, score, list[Cell]()
@@ -62,6 +62,7 @@ class Planted:
             if value is None:
                 self.store.publish_failure(row | {"status": "failed", "error": "diverged"})
                 continue
+            value = None if math.isnan(value) else value
             place = {"cell": cell.id, "evaluation": "answers@1", "step": 50, "loop": cell.model.exits, "split": "id"}
             self.store.publish(
                 row, RECORDS.frame([place | {"difficulty": None, "metric": "accuracy", "value": value, "n": 1}])
@@ -100,8 +101,9 @@ def test_an_optimum_at_an_edge_widens_the_range_for_all_arms(tmp_path: Path) -> 
     assert looped.value < 3e-2
 
 
-def test_a_diverged_trial_counts_as_the_worst(tmp_path: Path) -> None:
-    planted = Planted(Store(tmp_path), lambda cell: None if cell.optimizer.lr > 1e-2 else peak(5e-3)(cell))
+@pytest.mark.parametrize("lost", [None, math.nan])
+def test_a_trial_that_diverged_or_has_no_value_counts_as_the_worst(lost: float | None, tmp_path: Path) -> None:
+    planted = Planted(Store(tmp_path), lambda cell: lost if cell.optimizer.lr > 1e-2 else peak(5e-3)(cell))
     tuned = tune_part(grid(), "smoke", "use", planted.store, planted)
     for choice in tuned.choices:
         assert choice.value <= 1e-2
