@@ -50,7 +50,7 @@ def grid(**search: Any) -> Grid:
 
 
 class Planted:
-    """Publishes for every cell the score that a function plants; None is a cell that failed, NaN one without a value."""
+    """Publishes for every cell the score that a function plants; None is a failed cell, NaN one without a value."""
 
     def __init__(self, store: Store, score: Score) -> None:
         self.store, self.score, self.ran = store, score, list[Cell]()
@@ -62,10 +62,16 @@ class Planted:
             if value is None:
                 self.store.publish_failure(row | {"status": "failed", "error": "diverged"})
                 continue
-            value = None if math.isnan(value) else value
+            known = not math.isnan(value)
             place = {"cell": cell.id, "evaluation": "answers@1", "step": 50, "loop": cell.model.exits, "split": "id"}
             self.store.publish(
-                row, RECORDS.frame([place | {"difficulty": None, "metric": "accuracy", "value": value, "n": 1}])
+                row,
+                RECORDS.frame(
+                    [
+                        place
+                        | {"difficulty": None, "metric": "accuracy", "value": value if known else None, "n": int(known)}
+                    ]
+                ),
             )
 
 
