@@ -62,17 +62,9 @@ class Planted:
             if value is None:
                 self.store.publish_failure(row | {"status": "failed", "error": "diverged"})
                 continue
-            known = not math.isnan(value)
             place = {"cell": cell.id, "evaluation": "answers@1", "step": 50, "loop": cell.model.exits, "split": "id"}
-            self.store.publish(
-                row,
-                RECORDS.frame(
-                    [
-                        place
-                        | {"difficulty": None, "metric": "accuracy", "value": value if known else None, "n": int(known)}
-                    ]
-                ),
-            )
+            found = {"value": None, "n": 0} if math.isnan(value) else {"value": value, "n": 1}
+            self.store.publish(row, RECORDS.frame([place | found | {"difficulty": None, "metric": "accuracy"}]))
 
 
 def peak(at: float) -> Score:
