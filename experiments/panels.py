@@ -8,7 +8,7 @@ import math
 import textwrap
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ _TICK_ROOM = 0.12
 """Least distance between two ticks, as a share of the axis."""
 _DODGE = 0.012
 """How far apart arms at one place are drawn, as a share of the axis."""
+_BEYOND = 0.05
+"""Room beyond a world that lies outside the limits, as a share of the span of the worlds."""
 
 Limits = tuple[float | None, float | None]
 
@@ -74,7 +76,7 @@ class Panel(ABC):
         floor: what a predictor without the skill reaches.
         ceiling: the most that any arm can reach.
         references: values to compare with, such as one that a paper printed, by their label.
-        limits: ends of the axis of values; None leaves an end to the data.
+        limits: ends of the axis of values, moved out where a world lies beyond; None leaves an end to the data.
     """
 
     values: str
@@ -91,6 +93,16 @@ class Panel(ABC):
     @abstractmethod
     def draw(self, axes: Axes) -> None:
         """Draw everything into empty axes."""
+
+    def _ends(self, drawn: Iterable[Series]) -> Limits:
+        """The limits, moved out so that no world is cut off."""
+        worlds = [single for series in drawn for point in series.points for single in point.singles]
+        low, high = self.limits
+        least, most = min(worlds, default=math.inf), max(worlds, default=-math.inf)
+        return (
+            low if low is None or least >= low else least - _BEYOND * (most - least),
+            high if high is None or most <= high else most + _BEYOND * (most - least),
+        )
 
     def _draw_references(self, axes: Axes, along: Along) -> None:
         if self.floor is not None:
@@ -131,7 +143,7 @@ class Dots(Panel):
         axes.set_yticks(range(top, -1, -1), names, fontsize=6.5)
         axes.set_ylim(-0.7, len(self.rows) - 0.4)
         self._draw_references(axes, "x")
-        axes.set_xlim(*self.limits)
+        axes.set_xlim(*self._ends(self.rows))
         axes.set_xlabel(self.values, loc="right")
 
 
@@ -192,7 +204,7 @@ class Curves(Panel):
             )
             axes.minorticks_off()
         self._draw_references(axes, "y")
-        axes.set_ylim(*self.limits)
+        axes.set_ylim(*self._ends(self.curves))
         axes.set_ylabel(self.values)
         axes.set_xlabel(self.axis)
         below = axes.transAxes + ScaledTranslation(0, -0.38, axes.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]

@@ -2,7 +2,7 @@
 
 from experiments.evidence import MIXTURE, Evidence, ceiling
 from experiments.panels import Dots, Panel
-from experiments.series import Series, arms, by_arm
+from experiments.series import arms, by_arm
 from experiments.sheets import Column, arm_rows, reading
 from results.sheet import Number, Sheet
 
@@ -49,15 +49,10 @@ def _attributes(evidence: Evidence, part: str, title: str) -> Sheet:
     return Sheet(f"{part}-attributes", sheet.title, sheet.columns, sheet.rows)
 
 
-def _limits(rows: list[Series]) -> tuple[float | None, None]:
-    """From 0 on, unless some arm knows less than nothing."""
-    return (0 if min(row.points[0].interval.mean for row in rows) >= 0 else None, None)
-
-
 def panels(evidence: Evidence) -> list[Panel]:
     """A panel for each kind of data and number of exposures."""
     return [
-        Dots(rows=rows, values=f"{title}:\nbits a parameter", limits=_limits(rows))
+        Dots(rows=rows, values=f"{title}:\nbits a parameter", limits=(0, None))
         for part, title in PARTS.items()
         if (rows := by_arm(evidence, part, SPLIT, METRIC, ceiling=ceiling))
     ]

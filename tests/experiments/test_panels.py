@@ -48,6 +48,22 @@ def test_dots_have_the_first_arm_on_top_with_worlds_ceiling_floor_and_references
     assert axes.get_xlim() == (0, 2)
 
 
+@pytest.mark.parametrize(
+    ("limits", "cut"), [((0, None), False), ((0.25, 2), True), ((0, 0.85), True), ((None, None), False)]
+)
+def test_no_world_is_cut_off_by_the_limits(limits, cut):
+    for panel in (
+        Dots(rows=[LOOPED, PLAIN], values="accuracy", limits=limits),
+        Curves(curves=[LOOPED, PLAIN], values="accuracy", axis="length", limits=limits),
+    ):
+        axes = axes_of(panel)
+        ends = axes.get_xlim() if isinstance(panel, Dots) else axes.get_ylim()
+        worlds = [single for row in (LOOPED, PLAIN) for point in row.points for single in point.singles]
+        assert ends[0] < min(worlds) < max(worlds) < ends[1]
+        kept = all(end is None or end == shown for end, shown in zip(limits, ends, strict=True))
+        assert kept != cut
+
+
 def test_curves_show_every_world_and_interval_and_tell_equal_models_apart():
     at = {2.0: [0.8, 0.9], 4.0: [0.5, 0.6]}
     panel = Curves(
