@@ -185,7 +185,7 @@ def _metas(path: Path) -> dict[str, str]:
 def _verdicts(summary: Summary) -> str:
     return "\n".join(
         f'<div class="verdict {verdict["outcome"]}" id="{html.escape(name)}">'
-        f"<p><b>{MARKS[verdict['outcome']]} {html.escape(name)} {verdict['outcome']}</b> "  # type: ignore[index]
+        f"<p><b>{MARKS[verdict['outcome']]} {html.escape(name)} {verdict['outcome']}</b> "
         f'{html.escape(verdict["claim"])}</p><p class="why">{html.escape(verdict["sentence"])}</p></div>'
         for name, verdict in summary.verdicts.items()
     )

@@ -30,9 +30,9 @@ from results.style import (
     new_figure,
     save,
 )
-from results.verdict import Outcome, Verdict
+from results.verdict import Verdict
 
-MARKS: Mapping[Outcome, str] = {"supported": "✓", "refuted": "✗", "undecided": "?"}
+MARKS: Mapping[str, str] = {"supported": "✓", "refuted": "✗", "undecided": "?"}
 """How an outcome is marked beside its word."""
 
 NOTE = "mean over worlds with 95 % interval; ticks: single worlds"
@@ -207,7 +207,9 @@ class Curves(Panel):
         axes.set_ylim(*self._ends(self.curves))
         axes.set_ylabel(self.values)
         axes.set_xlabel(self.axis)
-        below = axes.transAxes + ScaledTranslation(0, -0.38, axes.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        below = axes.transAxes + ScaledTranslation(0, -0.38, figure.dpi_scale_trans)
         axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=2, fontsize=6.5, handlelength=3.2
         )

@@ -26,8 +26,8 @@ AttentionName = Literal["sdpa", "rows", "varlen", "flash", "flex"]
 
 
 SHORT = 16
-"""Positions of a row up to which compiled code for a CPU multiplies queries and keys out, two to three times as fast as
-its SDPA, which is called for every row and head."""
+"""Positions of a row up to which compiled code for a CPU multiplies queries and keys out: SDPA's kernel works through
+rows and heads one by one, and for short ones what it costs to begin each is most of it."""
 
 
 class Rows(NamedTuple):

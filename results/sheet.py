@@ -46,7 +46,8 @@ class Measured:
     @property
     def numbers(self) -> tuple[float, float, float]:
         """Estimate, lower and upper end as they are shown."""
-        return tuple(self.factor * end for end in (self.interval.mean, self.interval.low, self.interval.high))  # type: ignore[return-value]
+        interval = self.interval
+        return self.factor * interval.mean, self.factor * interval.low, self.factor * interval.high
 
     def __str__(self) -> str:
         left_out = f", {self.interval.left_out} left out" if self.interval.left_out else ""

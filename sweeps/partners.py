@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from looplm import accounting
 from looplm.config import ModelConfig
@@ -57,9 +58,9 @@ def _longer(looped: Cell) -> tuple[Cell, Match]:
     return cell, Match("longer", "training FLOPs", target, training_flops(cell))
 
 
-def _stacked(looped: ModelConfig, **changes: int | None) -> ModelConfig:
+def _stacked(looped: ModelConfig, **changes: Any) -> ModelConfig:
     """kR⊗1: as deep as the looped model, nothing shared."""
-    return dataclasses.replace(looped, layers=looped.depth, loops=1, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(looped, layers=looped.depth, loops=1, **changes)
 
 
 def _deep(looped: Cell) -> tuple[Cell, Match]:

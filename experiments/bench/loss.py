@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from experiments.bench.measure import Options, Row, chosen, memory_rows, paired_seconds, time_rows
 from looplm.execution import compiled, find_compiler
-from looplm.loss import loop_cross_entropy, why_no_triton
+from looplm.loss import Backend, loop_cross_entropy, why_no_triton
 from looplm.loss.one_pass import chunk_rows, product_dtype
 
 FLOOR = "products alone"
@@ -131,8 +131,8 @@ def _cut(states_MD: Tensor, head_VD: Tensor, targets_M: Tensor) -> Tensor:
 def losses(device: str) -> dict[str, Loss]:
     """The sides that can run on this device; ours first."""
 
-    def ours(backend: str, *arguments: Tensor) -> Tensor:
-        return loop_cross_entropy(*arguments, backend=backend).loss  # type: ignore[arg-type]
+    def ours(backend: Backend, *arguments: Tensor) -> Tensor:
+        return loop_cross_entropy(*arguments, backend=backend).loss
 
     sides: dict[str, Loss] = {"chunked (ours)": partial(ours, "chunked")}
     if device == "cuda" and why_no_triton(device) is None:

@@ -27,7 +27,7 @@ Backend = Literal["auto", "reference", "chunked", "triton"]
 
 FULL_LOGITS_BYTES = 2**30
 """Bytes of R x N x V float32 logits up to which `auto` holds them all on a CUDA device. On a CPU one pass is the faster
-at every size (`looplm bench loss`)."""
+at every size, against eager logits (`looplm bench loss`)."""
 
 __all__ = [
     "FULL_LOGITS_BYTES",

@@ -1,5 +1,6 @@
 """What a job does with its workers, whose deaths and deafness are played by the shell."""
 
+import os
 import pickle
 import signal
 import subprocess
@@ -91,6 +92,27 @@ def test_a_worker_deaf_in_a_long_call_is_killed_in_time_for_the_job_to_be_queued
     assert deaf.wait() == -signal.SIGKILL
     deaf.stdout.close()
     assert vars(pickle.loads(pickle.dumps(again.function))) == vars(Job(str(submission.folder), 0, 0))
+
+
+def test_a_job_that_cannot_be_checkpointed_ends_and_says_why(
+    submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """submitit calls `checkpoint` from its signal handler: what it raises comes up in the midst of the job's work."""
+    work = Job(str(submission.folder), 0, 0)
+    before = signal.signal(signal.SIGUSR2, lambda *_: work.checkpoint())
+
+    def warned(_: Submission) -> None:
+        (submission.folder / "submission.json").write_text("{")
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    monkeypatch.setattr(work, "_work", warned)
+    try:
+        with pytest.raises(ValueError, match="is no submission of this version"):
+            work()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert "gave up" in told(submission)
+    assert "is no submission of this version" in told(submission)
 
 
 def test_signals_that_slurm_sends_to_all_of_a_job_do_not_reach_its_workers(
