@@ -1,6 +1,7 @@
 """One grid sent to one run folder from two checkouts of different commits, the second time from inside a job."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -52,19 +53,24 @@ def checkouts(tmp_path: Path) -> dict[Path, str]:
     return {checkout: git(checkout, "rev-parse", "HEAD") for checkout in (first, second)}
 
 
-def submit(checkout: Path, *arguments: str, within: tuple[str, ...] = ()) -> str:
-    """What the command says when it is run in a checkout."""
-    runs = checkout.parent / "runs"
+def submit(checkout: Path, *arguments: str, from_a_job: bool = False) -> str:
+    """What the command says when it is run in a checkout, by hand or in a batch job that was given memory per core."""
+    runs, said = checkout.parent / "runs", checkout.parent / "said"
     code = "from experiments.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "submit", *GRID, *arguments, "--cluster", "../mine.yaml"]
+    if from_a_job:
+        batch = ["sbatch", "--wait", "--quiet", f"--output={said}", "--mem-per-cpu=700", "--cpus-per-task=1"]
+        command = [*batch, f"--wrap=echo $SLURM_MEM_PER_CPU; {shlex.join(command)}"]
     done = subprocess.run(
-        [*within, sys.executable, "-c", code, "submit", *GRID, *arguments, "--cluster", "../mine.yaml"],
+        command,
         cwd=checkout,
         env={**os.environ, "PYTHONPATH": str(checkout), "LOOPLM_RUNS": str(runs), "COLUMNS": "200"},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    heard = said.read_text() if from_a_job else done.stdout
+    assert done.returncode == 0, heard + done.stderr
+    return heard
 
 
 def logs(sent: Submission) -> str:
@@ -79,8 +85,8 @@ def test_each_job_runs_the_code_of_the_checkout_that_sent_it(
     submit(first, "--arm", "plain")
     shutil.rmtree(first)  # what was sent does not need it any more
     # What a job was given must not be asked for again: SLURM takes memory per core and per job for a contradiction.
-    job = ("srun", "--quiet", "--mem-per-cpu=700", "--cpus-per-task=1")
-    said = submit(second, "--arm", "plain", "--arm", "longer", within=job)
+    said = submit(second, "--arm", "plain", "--arm", "longer", from_a_job=True)
+    assert said.startswith("700\n")
     assert "2 cells in 1 jobs" in said, said
     store = Store(tmp_path / "runs")
     newer, older = submissions(store)
