@@ -38,8 +38,10 @@ class Execution:
             On `cpu` they are processes.
         compile: whether blocks go through torch.compile. `auto` does so where a C++ compiler is found and the training
             is long enough; `on` insists.
+        cuda_graphs: whether the passes of a step are recorded once and replayed (see `looplm.cuda_graphs`), which pays
+            where launching a small model's kernels takes longer than running them. On one CUDA device.
         attention: what keeps packed documents apart (see `looplm.attention`); `auto` takes the first of flash, varlen
-            and sdpa that runs.
+            and sdpa that runs. With `cuda_graphs` it is sdpa, as the others wait for the device.
         checkpoint_every_seconds: least time between two checkpoints (one is always written at the end).
         chunk_steps: optimiser steps between two looks at progress, clock and `should_stop`.
         cache_folder: where compiled code is kept for the next process; by default $TORCHINDUCTOR_CACHE_DIR, else a
@@ -51,6 +53,7 @@ class Execution:
     device: DeviceName = "cpu"
     devices: int = 1
     compile: CompileMode = "auto"
+    cuda_graphs: bool = False
     attention: AttentionMode = "auto"
     checkpoint_every_seconds: float = 60.0
     chunk_steps: int = 20
@@ -64,6 +67,14 @@ class Execution:
                 raise ValueError(f"execution.{field} is {getattr(self, field)!r}; it must be {' | '.join(names)}")
         if self.devices < 1:
             raise ValueError(f"execution.devices is {self.devices}; it must be at least 1")
+        if self.cuda_graphs:
+            allowed = {"device": ("cuda",), "devices": (1,), "attention": ("auto", "sdpa")}
+            for field, values in allowed.items():
+                if (value := getattr(self, field)) not in values:
+                    raise ValueError(
+                        f"execution.{field} is {value!r}; with execution.cuda_graphs it must be "
+                        f"{' | '.join(map(str, values))}"
+                    )
         if self.checkpoint_every_seconds < 0:
             raise ValueError(
                 f"execution.checkpoint_every_seconds is {self.checkpoint_every_seconds}; it must be at least 0"
@@ -84,6 +95,8 @@ class Execution:
 
     def attention_kernel(self, precision: Precision) -> AttentionName:
         """What keeps packed documents apart in a training of this precision; a `ValueError` if it cannot run here."""
+        if self.cuda_graphs:
+            return "sdpa"
         if self.attention == "auto":
             return choose_attention(self.device, precision)
         if (reason := why_not(self.attention, self.device, precision)) is not None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from looplm import checkpoint
 from looplm.config import ObjectiveConfig, OptimizerConfig
+from looplm.cuda_graphs import RecordedGradients
 from looplm.loss import loop_cross_entropy
 from looplm.model import LoopLM
 from looplm.objective import exit_terms
@@ -37,7 +38,7 @@ class LoopTraining(pl.LightningModule):
     """One model's training: a chunk of optimiser steps at a time.
 
     What the objective does not train is left without gradients, so that the optimiser passes it over. `provenance` is
-    written into every checkpoint as it is.
+    written into every checkpoint as it is. With `cuda_graphs` all steps but those that are looked into are replayed.
 
     Raises (from `training_step`, and before a checkpoint is written):
         FloatingPointError: naming the step at which the training diverged (see `LossWatch`), or the parameter that is
@@ -51,6 +52,7 @@ class LoopTraining(pl.LightningModule):
         optimizer: OptimizerConfig,
         steps: int,
         provenance: dict[str, Any],
+        cuda_graphs: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -67,6 +69,7 @@ class LoopTraining(pl.LightningModule):
         self.chunk_loss = float("nan")
         self.watch = LossWatch(model.vocab_size)
         self.stability: list[Reading] = []
+        self._replayed = RecordedGradients(list(model.parameters()), self._gradients) if cuda_graphs else None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW. Embedding, head and the blocks' matrices decay; norms and the gate do not."""
@@ -87,21 +90,21 @@ class LoopTraining(pl.LightningModule):
         """Run the chunk's optimiser steps."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
-        parameters = list(self.model.parameters())
-        first, devices = self.global_step, self.trainer.world_size
+        first = self.global_step
         losses, norms, probes = [], [], {}
         for number, step in enumerate(chunk.steps):
             for group in optimizer.param_groups:
                 group["lr"] = self.optimizer.lr_at(first + number, self.steps)
             if is_sampled(first + number, self.steps):
-                probes[number] = Probe(self.model, self.objective, devices)
+                probes[number] = Probe(self.model, self.objective, self.trainer.world_size)
             objective = self.objective.at(first + number, self.steps)
-            loss = training_loss(self.model, objective, step, probes.get(number))
-            self.manual_backward(loss * devices if devices > 1 else loss)  # DDP takes the mean of what is to be summed
-            norm = nn.utils.clip_grad_norm_(parameters, self.optimizer.clip)
+            if self._replayed is None or number in probes:
+                loss, norm = self._gradients(objective, step, probes.get(number))
+            else:
+                loss, norm = self._replayed(objective, step)
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(loss.detach())
+            losses.append(loss)
             norms.append(norm)
         losses_S = self._sum(torch.stack(losses))
         health_S2 = torch.stack([losses_S, torch.stack(norms)], dim=1)
@@ -112,6 +115,13 @@ class LoopTraining(pl.LightningModule):
                 self.stability += probe.readings(first + number, self._sum(probe.found), loss_value, norm_value)
         self.chunk_loss = losses_S.mean().item()
         self.tokens += chunk.tokens
+
+    def _gradients(self, objective: ObjectiveConfig, step: Step, probe: Probe | None = None) -> tuple[Tensor, Tensor]:
+        """Loss, and norm of the gradients before they are clipped."""
+        devices = self.trainer.world_size
+        loss = training_loss(self.model, objective, step, probe)
+        self.manual_backward(loss * devices if devices > 1 else loss)  # DDP takes the mean of what is to be summed
+        return loss.detach(), nn.utils.clip_grad_norm_(list(self.model.parameters()), self.optimizer.clip)
 
     def _sum(self, tensor: Tensor) -> Tensor:
         """The sum over devices."""

@@ -221,7 +221,7 @@ class Sitting:
         if initial is not None:
             initial.load_into(model)
         model.attention = execution.attention_kernel(self.precision)
-        module = LoopTraining(model, self.objective, self.optimizer, self.steps, self.provenance)
+        module = LoopTraining(model, self.objective, self.optimizer, self.steps, self.provenance, execution.cuda_graphs)
         first, folder = ranks.global_rank() == 0, self.path.parent
         with _quiet_lightning():
             if self.compiles:

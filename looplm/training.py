@@ -30,7 +30,7 @@ class Fitted:
         step: optimiser steps done.
         seconds: time spent training, over all sittings.
         tokens: positions read, padding not counted, over all sittings.
-        backend: `eager` or `compile`, and on how many devices if there are several.
+        backend: `eager` or `compile`, and on how many devices if there are several, or whether in CUDA graphs.
         stability: what was read at some steps, over all sittings (see `looplm.stability`).
         notices: what the user should know, one clear line each.
     """
@@ -147,6 +147,7 @@ def fit(
     if content is None or content["global_step"] < budget.steps:
         backend = choose_backend(execution, budget.steps)
         label = backend.name if execution.devices == 1 else f"{backend.name} on {execution.devices} devices"
+        label += " in CUDA graphs" if execution.cuda_graphs else ""
         notices += () if backend.notice is None else (backend.notice,)
         if content is not None and content["backend"] != label:
             notices += (f"begun with backend {content['backend']}, carried on with {label}: bits may differ",)
