@@ -35,6 +35,7 @@ class Cluster:
         setup: shell lines before the job begins.
         device: where cells train, `cpu` or `cuda`.
         compile: whether torch.compile is used.
+        cuda_graphs: whether a step's passes are recorded once and replayed, for small models on one CUDA device.
         workers: cells that a job trains at the same time, sharing its GPU.
         devices: devices that share the training of one cell (DDP).
         throttle: jobs that run at the same time.
@@ -60,6 +61,7 @@ class Cluster:
     setup: tuple[str, ...] = ()
     device: Literal["cpu", "cuda"] = "cpu"
     compile: Literal["auto", "on", "off"] = "auto"
+    cuda_graphs: bool = False
     workers: int = 1
     devices: int = 1
     throttle: int = 64
@@ -93,6 +95,10 @@ class Cluster:
             )
         if self.device == "cuda" and self.executor == "slurm" and self.gpus < self.devices:
             raise ValueError(f"cluster.gpus is {self.gpus}; with device = cuda it must be at least {self.devices}")
+        if self.cuda_graphs and (self.device, self.devices) != ("cuda", 1):
+            raise ValueError(
+                f"cluster.cuda_graphs is true; with device = {self.device}, devices = {self.devices} it must be false"
+            )
         if self.devices > 1 and self.workers > 1:
             raise ValueError(f"cluster.workers is {self.workers}; with devices = {self.devices} it must be 1")
         for each in self.larger:

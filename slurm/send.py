@@ -59,7 +59,7 @@ def send(
         folder.mkdir(parents=True)
     submission.jobs_folder.chmod(0o755)
     for number, array in enumerate(submission.arrays):
-        execution = {name: getattr(array.cluster, name) for name in ("device", "devices", "compile")}
+        execution = {name: getattr(array.cluster, name) for name in ("device", "devices", "compile", "cuda_graphs")}
         for index, ids in enumerate(array.packs):
             Listing([cells[cell] for cell in ids], execution).write(submission.list_of(number, index))
     if dry_run:

@@ -60,10 +60,18 @@ def local_execution(
     compile: CompileMode = "auto",
     logger: LoggerName = "none",
     devices: int = 1,
+    cuda_graphs: bool = False,
 ) -> Execution:
     """How cells of a store run: compiled code is kept beside them, for every worker and the next sitting."""
     cache = store.root / "cache" / "compile"
-    return Execution(device=device, devices=devices, compile=compile, cache_folder=cache, logger=logger)
+    return Execution(
+        device=device,
+        devices=devices,
+        compile=compile,
+        cuda_graphs=cuda_graphs,
+        cache_folder=cache,
+        logger=logger,
+    )
 
 
 @dataclass(frozen=True)

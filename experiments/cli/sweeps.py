@@ -61,6 +61,9 @@ DevicesOption = Annotated[
 CompileOption = Annotated[
     Compile, typer.Option("--compile", help="torch.compile: on, off, or auto (where it can and where it pays).")
 ]
+GraphsOption = Annotated[
+    bool, typer.Option(help="Record a step's passes once and replay them, for small models on one CUDA device.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -110,6 +113,7 @@ def train(
     device: DeviceOption = Device.CPU,
     devices: DevicesOption = 1,
     compiled: CompileOption = Compile.AUTO,
+    cuda_graphs: GraphsOption = False,
     logger: LoggerOption = Logger.NONE,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; small models are fastest on one.")] = 1,
 ) -> None:
@@ -125,7 +129,7 @@ def train(
     torch.set_num_threads(threads)
     cell, store = Cell.compose(overrides or []), open_store(runs)
     set_damaged_aside(store, [cell.id])
-    execution = local_execution(store, device.value, compiled.value, logger.value, devices)
+    execution = local_execution(store, device.value, compiled.value, logger.value, devices, cuda_graphs)
     with one_cell(cell) as (on_progress, should_stop):
         outcome = run_cell(cell, store, execution, on_progress, should_stop, say, retry_failed=True)
     if outcome is Outcome.STOPPED:
@@ -193,6 +197,7 @@ def run(
     device: DeviceOption = Device.CPU,
     devices: DevicesOption = 1,
     compiled: CompileOption = Compile.AUTO,
+    cuda_graphs: GraphsOption = False,
     logger: LoggerOption = Logger.NONE,
 ) -> None:
     """Train every cell of a question that is not done yet, then report. Interrupted, the same command carries on."""
@@ -211,6 +216,7 @@ def run(
         "device": device.value,
         "devices": devices,
         "compile": compiled.value,
+        "cuda_graphs": cuda_graphs,
         "logger": logger.value,
     }
     with watching(expanded) as watch:

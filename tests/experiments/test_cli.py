@@ -88,6 +88,13 @@ def test_insisting_on_compilation_without_a_compiler_is_refused(
     assert "no C++ compiler is found" in capsys.readouterr().err
 
 
+def test_cuda_graphs_without_a_gpu_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert looplm(monkeypatch, "train", "budget.steps=1", "--cuda-graphs", "--runs", str(tmp_path / "runs")) == 2
+    assert "execution.device is 'cpu'; with execution.cuda_graphs it must be cuda" in capsys.readouterr().err
+
+
 def test_what_the_command_line_does_without_torch(tmp_path: Path) -> None:
     code = """
 import sys

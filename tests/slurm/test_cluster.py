@@ -41,6 +41,10 @@ def test_larger_cells_get_other_resources() -> None:
         ("executor: slurm\noptions: {comment: mine}", "cluster.options has 'comment'; it must not"),
         ("executor: slurm\noptions: {requeue: false}", "cluster.options.requeue is False; to leave an option out"),
         ("executor: slurm\ndevices: 2\nworkers: 2", "cluster.workers is 2; with devices = 2 it must be 1"),
+        (
+            "executor: slurm\ncuda_graphs: true",
+            "cluster.cuda_graphs is true; with device = cpu, devices = 1 it must be",
+        ),
         ("executor: slurm\nlarger: [{memory_gb: 3}]", "from_parameters must be a whole number"),
         ("executor: slurm\nlarger: [{from_parameters: 9, memry_gb: 3}]", "Did you mean 'memory_gb'"),
         ("executor: slurm\nlarger: [{from_parameters: 9}, {from_parameters: 9}]", "they must rise"),
