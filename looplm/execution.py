@@ -5,11 +5,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from torch import Tensor
 
 from looplm.attention import AttentionName, choose_attention, why_not
 from looplm.config import Precision
@@ -158,7 +157,10 @@ def choose_backend(execution: Execution, steps: int) -> Backend:
     return Backend("compile", None)
 
 
-def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
     """`torch.compile` by the C++ compiler that is found, once something has said that there is one.
 
     What this process compiled before is forgotten (not what lies in the cache folder). Else the shapes of earlier
@@ -168,7 +170,7 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     assert compiler is not None, "choose_backend says `compile` only where there is a compiler"
     options: dict[str, Any] = {"cpp.cxx": (compiler,)}
     torch.compiler.reset()
-    return torch.compile(function, options=options)
+    return cast(Function, torch.compile(function, options=options))
 
 
 def compile_segments(model: LoopLM, cache_folder: str | Path | None) -> None:

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -35,7 +35,8 @@ def rows(rounds: int = 15) -> list[dict[str, Any]]:
 
 
 def run(options: Options) -> Iterator[Row]:
-    """The same rows for `looplm bench data`, where a ratio stands beside the side that ours is compared with.
+    """The same rows for `looplm bench data`, where a ratio stands beside the side that ours is compared with; and the
+    bytes that a token takes in the block it is handed out in, which have to be written once.
 
     Raises:
         ValueError: if the device is not the CPU.
@@ -47,6 +48,9 @@ def run(options: Options) -> Iterator[Row]:
         ours, theirs = (Row(**row) for row in _timed(own[name], 1 if options.quick else options.repeats))
         yield replace(ours, ratio=1.0)
         yield replace(theirs, ratio=ours.ratio)
+        block = Stream(own[name], 0, 0).block(0)
+        written = sum(getattr(block, field.name).nbytes for field in fields(block)) / int(block.lengths_N.sum())
+        yield Row("data", name, "roofline", "traffic", written, "B/token", None)
 
 
 def _own_tasks() -> dict[str, Task]:

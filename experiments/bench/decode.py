@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments.bench.measure import Options, Row, chosen, paired_seconds, speed_rows
+from experiments.bench.measure import Options, Row, chosen, paired_seconds, roofline_rows, speed_rows
+from looplm.accounting import decoding_flops, parameters
 from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, ObjectiveName, OptimizerConfig
 from looplm.decoding import Decoder
 from looplm.execution import DeviceName, Execution
@@ -131,6 +132,26 @@ def decode(model: LoopLM, decoder: Decoder, tokens_BS: Tensor) -> Decoded:
     return Decoded(torch.stack(best, dim=1), torch.stack(loops, dim=1))
 
 
+def work_and_traffic(case: Case, loops_BS: Tensor, reads: Literal["gate"] | None) -> tuple[int, int]:
+    """FLOPs of `decode` for so many loops of each token, and the bytes it reads at least, in float32.
+
+    They are those of the blocks, for each loop that some row runs, and of cached keys and values, for each row's own.
+    """
+    vocab_size = len(case.stream.task.vocabulary)
+
+    def flops(loops: list[int]) -> int:
+        """Of one record, what was read before it included."""
+        found = decoding_flops(case.model, vocab_size, prompt=PREFILLED + 1, loops=loops, reads=reads)
+        return sum(found.values())
+
+    work = sum(flops(loops) - flops([]) for loops in loops_BS.tolist())
+    groups = parameters(case.model, vocab_size)
+    blocks = (groups["attention"] + groups["feedforward"]) * int(loops_BS.amax(0).sum())
+    reached_S = PREFILLED + 1 + torch.arange(loops_BS.shape[1], device=loops_BS.device)
+    cached = 2 * case.model.hidden_size * case.model.layers * int((loops_BS * reached_S).sum())
+    return work, 4 * (blocks + cached)
+
+
 def run(options: Options) -> Iterator[Row]:
     """Tokens per second of each side, the share of attribute tokens each gets right, and when the gate let go."""
     for case in chosen(QUICK if options.quick else CASES, options):
@@ -154,3 +175,5 @@ def run(options: Options) -> Iterator[Row]:
             loops = loops_BS.double()
             yield Row("decode", str(case), side, "mean depth", loops.mean().item(), "loops", None)
             yield Row("decode", str(case), side, "deviation of depth", loops.std().item(), "loops", None)
+            reads: Literal["gate"] | None = "gate" if side == OURS else None
+            yield from roofline_rows("decode", str(case), *work_and_traffic(case, loops_BS, reads), side)

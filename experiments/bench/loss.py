@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
 from torch.nn import functional as F
 
-from experiments.bench.measure import Options, Row, chosen, memory_rows, paired_seconds, time_rows
+from experiments.bench.measure import Options, Row, chosen, memory_rows, paired_seconds, roofline_rows, time_rows
 from looplm.execution import compiled, find_compiler
 from looplm.loss import Backend, loop_cross_entropy, why_no_triton
 from looplm.loss.one_pass import chunk_rows, product_dtype
@@ -188,5 +188,4 @@ def run(options: Options) -> Iterator[Row]:
             paired_seconds({**sides, FLOOR: partial(_products, given)}, options.repeats, options.device),
         )
         yield from memory_rows("loss", str(case), sides, options.device)
-        yield Row("loss", str(case), "roofline", "work", case.flops / 1e9, "GFLOP", None)
-        yield Row("loss", str(case), "roofline", "traffic", case.traffic / 1e6, "MB", None)
+        yield from roofline_rows("loss", str(case), case.flops, case.traffic)

@@ -47,7 +47,8 @@ class Row:
     Attributes:
         bench: name of the benchmark.
         case: the sizes; the same for all its sides.
-        side: what was measured, `roofline` for what the arithmetic asks at least, or `limit` for what we allow.
+        side: what was measured, `roofline` for what the arithmetic asks at least of every side, or `limit` for what
+            we allow.
         metric: `time`, `processor time`, `speed`, `peak memory`, `work`, `traffic`, `accuracy`, `mean depth` or
             `deviation of depth`.
         median: over the repeats, or the computed number.
@@ -63,6 +64,12 @@ class Row:
     median: float
     unit: str
     ratio: float | None
+
+
+def roofline_rows(bench: str, case: str, flops: int, traffic: int, side: str = "roofline") -> Iterator[Row]:
+    """FLOPs and bytes that one of what is timed asks of the machine at least."""
+    yield Row(bench, case, side, "work", flops / 1e9, "GFLOP", None)
+    yield Row(bench, case, side, "traffic", traffic / 1e6, "MB", None)
 
 
 Sides = Mapping[str, Callable[[], object]]

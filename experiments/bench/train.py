@@ -1,7 +1,8 @@
 """`looplm bench train`: training as the suite does it, against the same loop without Lightning and a frozen plain one.
 
-All three train the same model on the same batches, every position supervised, with the entropy objective and the same
-threads and precision. Ours is timed chunk by chunk inside `fit`; the others run as many steps between two chunks.
+All train the same model on the same batches, every position supervised, with the entropy objective and the same threads
+and precision. Ours is timed chunk by chunk inside `fit`; the others run as many steps between two chunks. Chunks of one
+step have a training of their own, after that.
 `products alone` trains nothing: it multiplies the same matrices as often, which is the floor.
 Compilation, the first chunk and checkpoints are not counted. Ours is the beginning of a training of ordinary length, of
 whose steps few are looked into.
@@ -15,20 +16,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.bench.frozen import PlainLoopLM, PlainTraining
-from experiments.bench.measure import Options, Row, chosen, clock, memory_rows, seconds, speed_rows
+from experiments.bench.measure import Options, Row, chosen, clock, memory_rows, roofline_rows, seconds, speed_rows
 from looplm.accounting import total_parameters, training_flops
 from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, Precision
+from looplm.cuda_graphs import RecordedGradients, Results
 from looplm.execution import Execution, compile_segments, find_compiler
 from looplm.lightning_module import LoopTraining, training_loss
 from looplm.model import LoopLM
-from looplm.steps import step_of
+from looplm.steps import Step, step_of
 from looplm.training import Progress, fit
 from synthdata.batch import Batch
 
 OURS, BARE, FROZEN = "looplm train (ours)", "the same without Lightning", "frozen plain eager loop"
+SINGLE = "one step a call of Lightning"
 FLOOR = "products alone"
 PUBLIC = "public Ouro code, elsewhere"
 BATCHES = 4
@@ -40,6 +43,8 @@ OPTIMIZER = OptimizerConfig(lr=1e-3, weight_decay=0.0, warmup_steps=0, final_lr_
 
 Loop = Callable[[int], None]
 """Trains on the batch of this number, one step."""
+TrainStep = Callable[[int, Step], Tensor]
+"""Trains a step of this number on its data and returns its loss."""
 
 
 @dataclass(frozen=True)
@@ -110,25 +115,48 @@ def frozen_loop(case: Case, device: str) -> Loop:
 
 
 def bare_loop(case: Case, device: str, compiled: bool) -> Loop:
-    """What `LoopTraining` does in a step, without Lightning around it."""
+    """Ours, without Lightning around it."""
     made = batches(case)
     model = LoopLM(case.model, case.vocab_size).to(device)
     if compiled:
         compile_segments(model, None)
-    optimizer = LoopTraining(model, OBJECTIVE, OPTIMIZER, 1, {}).configure_optimizers()
-    parameters = list(model.parameters())
+    train = bare_step(model, case.precision)
 
     def step(number: int) -> None:
-        data = step_of(made[number % BATCHES])
+        train(number, step_of(made[number % BATCHES]))
+
+    return step
+
+
+def bare_step(model: LoopLM, precision: Precision, fused: bool | None = True, recorded: bool = False) -> TrainStep:
+    """What `LoopTraining` does in a step, without Lightning around it.
+
+    Args:
+        model: on its device.
+        precision: of the blocks.
+        fused: whether the optimiser's update is one kernel; None leaves it to torch.
+        recorded: whether forward and backward pass are replayed from a CUDA graph.
+    """
+    optimizer = LoopTraining(model, OBJECTIVE, OPTIMIZER, 1, {}).configure_optimizers()
+    parameters, device = list(model.parameters()), model.gate.weight.device
+    mixed = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False)
+
+    def gradients(objective: ObjectiveConfig, data: Step) -> Results:
+        with mixed:
+            loss = training_loss(model, objective, data)
+        loss.backward()
+        return loss.detach(), nn.utils.clip_grad_norm_(parameters, OPTIMIZER.clip)
+
+    computed = RecordedGradients(parameters, gradients) if recorded else gradients
+
+    def step(number: int, data: Step) -> Tensor:
         on_device = data._replace(**{k: v.to(device) for k, v in data._asdict().items() if v is not None})
         for group in optimizer.param_groups:
-            group["lr"] = OPTIMIZER.lr_at(number, 1)
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=case.precision == "bf16-mixed"):
-            loss = training_loss(model, OBJECTIVE, on_device)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, OPTIMIZER.clip)
+            group.update(lr=OPTIMIZER.lr_at(number, 1), fused=fused)
+        loss, _ = computed(OBJECTIVE, on_device)
         optimizer.step()
         optimizer.zero_grad()
+        return loss
 
     return step
 
@@ -158,8 +186,15 @@ def products_loop(case: Case, device: str) -> Loop:
     return step
 
 
-def timed(case: Case, options: Options, compiled: bool, loops: Mapping[str, Loop]) -> dict[str, list[float]]:
-    """Seconds a step of each side, chunk by chunk; the first chunk is left out."""
+def update_bytes(model: ModelConfig, vocab_size: int) -> int:
+    """What AdamW alone moves: weights, gradients and two moments read, all but gradients written, in float32."""
+    return 7 * 4 * total_parameters(model, vocab_size)
+
+
+def timed(
+    case: Case, options: Options, compiled: bool, loops: Mapping[str, Loop], chunk_steps: int
+) -> dict[str, list[float]]:
+    """Seconds a step of each side, over as many steps as a chunk of the case has; the first ones are left out."""
     made, size = batches(case), case.chunk_steps
     taken: dict[str, list[float]] = {OURS: [], **{side: [] for side in loops}}
 
@@ -172,6 +207,8 @@ def timed(case: Case, options: Options, compiled: bool, loops: Mapping[str, Loop
 
     def after_chunk(progress: Progress) -> None:
         nonlocal began
+        if progress.step % size:
+            return
         spent = {OURS: (now() - began) / size}
         spent |= {side: seconds(partial(steps, loop), options.device) / size for side, loop in loops.items()}
         if progress.step > size:
@@ -193,7 +230,7 @@ def timed(case: Case, options: Options, compiled: bool, loops: Mapping[str, Loop
             execution=Execution(
                 device=options.device,
                 compile="on" if compiled else "off",
-                chunk_steps=size,
+                chunk_steps=chunk_steps,
                 checkpoint_every_seconds=1e9,
             ),
             on_progress=after_chunk,
@@ -208,7 +245,9 @@ def run(options: Options) -> Iterator[Row]:
     for case in chosen(QUICK if options.quick else CASES[options.device], options):
         name, positions = str(case), case.rows * case.context
         loops = {BARE: bare_loop(case, options.device, compiled), FROZEN: frozen_loop(case, options.device)}
-        timings = timed(case, options, compiled, loops | {FLOOR: products_loop(case, options.device)})
+        others = loops | {FLOOR: products_loop(case, options.device)}
+        timings = timed(case, options, compiled, others, case.chunk_steps)
+        timings[SINGLE] = timed(case, options, compiled, {}, chunk_steps=1)[OURS]
         yield from speed_rows("train", name, timings, positions, "tokens/s")
         yield from memory_rows("train", name, {side: partial(loop, 0) for side, loop in loops.items()}, options.device)
         flops = training_flops(
@@ -220,9 +259,6 @@ def run(options: Options) -> Iterator[Row]:
             context=case.context,
             trained_positions=positions,
         )
-        yield Row("train", name, "roofline", "work", sum(flops.values()) / 1e9, "GFLOP/step", None)
-        # AdamW alone: weights, gradients and two moments read, all but the gradients written, in float32.
-        traffic = 7 * 4 * total_parameters(case.model, case.vocab_size)
-        yield Row("train", name, "roofline", "traffic", traffic / 1e6, "MB/step", None)
+        yield from roofline_rows("train", name, sum(flops.values()), update_bytes(case.model, case.vocab_size))
         if case.public_speed is not None:
             yield Row("train", name, PUBLIC, "speed", case.public_speed, "tokens/s", None)

@@ -1,8 +1,9 @@
 """The benchmarks compare like with like, and their arithmetic is right. How fast anything is, is not tested."""
 
 import json
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.bench import loss, train
+from experiments.bench import choices, loss, train
 from experiments.bench.measure import Options, Row, chosen, clock, memory_rows, paired_seconds, speed_rows, time_rows
 from experiments.bench.record import recorded
 from experiments.cli.main import app
@@ -131,13 +132,45 @@ def test_the_frozen_loop_trains_the_same_model() -> None:
     assert value.item() < 0.999 * training_loss(LoopLM(case.model, case.vocab_size), train.OBJECTIVE, step_of(batch))
 
 
+# torch.compile looks at .grad of whatever it is given, and hides what torch says of that, except from pytest.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_every_choice_trains_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[object] = []
+    compile = torch.compile
+
+    def note(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(torch, "compile", lambda function, options: compile(function, backend=note))
+    (case,) = choices.QUICK
+    works = choices.sides(case, "cpu", compiles=True)
+    assert set(works) > {"not compiled", "all loops compiled as one", "attention of short rows by SDPA"}
+    choices.check(works)
+    assert len(graphs) == 4  # a segment in float32, in bfloat16 and with SDPA; and all loops
+    with pytest.raises(RuntimeError, match=r"wrong is not comparable: its losses differ from ours by 50.0%"):
+        choices.check({choices.OURS: lambda: torch.full((3,), 2.0), "wrong": lambda: torch.tensor([2.0, 1.0, 2.0])})
+
+
 @pytest.mark.parametrize(
     ("bench", "sides"),
     [
         ("loss", {"chunked (ours)", "all logits", "torch linear_cross_entropy", loss.FLOOR, "roofline"}),
-        ("data", {"vectorised", "oracle"}),
+        ("data", {"vectorised", "oracle", "roofline"}),
+        (
+            "choices",
+            {
+                choices.OURS,
+                "each batch made when it is due",
+                "head at every position",
+                "update not fused",
+                "precision bf16-mixed",
+                "roofline",
+            },
+        ),
         ("scale", {"looplm", "limit"}),
-        ("train", {train.OURS, train.BARE, train.FROZEN, train.FLOOR, "roofline"}),
+        ("train", {train.OURS, train.BARE, train.FROZEN, train.FLOOR, train.SINGLE, "roofline"}),
     ],
 )
 def test_a_benchmark_prints_rows_as_json(bench: str, sides: set[str], capsys: pytest.CaptureFixture[str]) -> None:
