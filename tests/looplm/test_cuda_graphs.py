@@ -1,6 +1,7 @@
 """What is done with recordings, tried on a CPU with a recorder that runs its work again; and CUDA's own, on a GPU."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from looplm import lightning_module
+from looplm import lightning_module, loss
 from looplm.checkpoint import read
 from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig
 from looplm.cuda_graphs import RecordedGradients, Results, padded, room
@@ -116,6 +119,49 @@ def test_replayed_gradients_are_those_of_each_step(steps: list[Step], vocab_size
                 parameter.add_(0.01)  # the optimiser's place: in place
     assert (recorder.recordings, recorder.replays) == (6, len(cases))
     assert all(not torch.equal(one[0], other[0]) for one, other in pairwise(kept)), "results were overwritten"
+
+
+class OnOneDevice(TorchDispatchMode):
+    """Notes the operators that are given or return tensors of another device, or that wait for one."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device, self.found = device, list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, made)) if isinstance(leaf, Tensor)]
+        if any(tensor.device.type != self.device for tensor in tensors) or "_local_scalar_dense" in str(func):
+            self.found.append(str(func))
+        return made
+
+
+def test_a_copy_from_another_device_is_noted() -> None:
+    with OnOneDevice("meta") as watch:
+        torch.ones(3, device="meta").where(torch.ones(3, dtype=torch.bool, device="meta"), 0).sum()
+    assert not watch.found
+    with OnOneDevice("meta") as watch:
+        torch.ones(3, device="meta").add_(torch.tensor([1.0]).to("meta"))
+    assert watch.found[-1] == "aten._to_copy.default"
+
+
+@pytest.mark.parametrize("name", ["last", "uniform", "entropy", "geometric", "stage_two"])
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_what_is_recorded_never_turns_to_the_cpu(
+    name: Any, backend: Any, steps: list[Step], vocab_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What copies from the CPU or waits cannot be recorded. `meta` stands for a GPU: it has shapes and no numbers."""
+    monkeypatch.setattr(torch, "autocast", lambda device, **options: nullcontext())  # there is none for `meta`
+    monkeypatch.setattr(loss, "choose_backend", lambda logits, device: backend)
+    model, objective = LoopLM(ModelConfig(loops=3, hidden_size=16), vocab_size).to("meta"), ObjectiveConfig(name=name)
+    for step in steps[1:3]:
+        on_meta = step._replace(**{field: t.to("meta") for field, t in step._asdict().items() if t is not None})
+        training_loss(model, objective, on_meta).backward()  # as a recording is: after a run that is not recorded
+        model.zero_grad()
+        with OnOneDevice("meta") as watch:
+            training_loss(model, objective, on_meta).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        assert not watch.found
 
 
 @pytest.mark.parametrize("objective", [ENTROPY, replace(ENTROPY, later_beta=0.2, later_from=0.5), ObjectiveConfig()])
