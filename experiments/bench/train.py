@@ -2,7 +2,7 @@
 
 All train the same model on the same batches, every position supervised, with the entropy objective and the same threads
 and precision. Ours is timed chunk by chunk inside `fit`; the others run as many steps between two chunks. Chunks of one
-step have a training of their own, after that.
+step are compared after that, in a training of their own, with one of ours that has nothing beside it either.
 `products alone` trains nothing: it multiplies the same matrices as often, which is the floor.
 Compilation, the first chunk and checkpoints are not counted. Ours is the beginning of a training of ordinary length, of
 whose steps few are looked into.
@@ -247,8 +247,12 @@ def run(options: Options) -> Iterator[Row]:
         loops = {BARE: bare_loop(case, options.device, compiled), FROZEN: frozen_loop(case, options.device)}
         others = loops | {FLOOR: products_loop(case, options.device)}
         timings = timed(case, options, compiled, others, case.chunk_steps)
-        timings[SINGLE] = timed(case, options, compiled, {}, chunk_steps=1)[OURS]
         yield from speed_rows("train", name, timings, positions, "tokens/s")
+        alone = {
+            side: timed(case, options, compiled, {}, chunk_steps)[OURS]
+            for side, chunk_steps in ((OURS, case.chunk_steps), (SINGLE, 1))
+        }
+        yield from list(speed_rows("train", name, alone, positions, "tokens/s"))[1:]
         yield from memory_rows("train", name, {side: partial(loop, 0) for side, loop in loops.items()}, options.device)
         flops = training_flops(
             case.model,
