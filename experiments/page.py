@@ -133,8 +133,9 @@ def write_index(folder: Path) -> Path | None:
 
 
 def index(folder: Path) -> str:
-    """The index over every page in the folders inside `folder`, in alphabetical order."""
-    entries = []
+    """The index over every page in the folders inside `folder`: what is decided first, else in alphabetical order."""
+    decided: list[str] = []
+    entries: list[str] = []
     for path in sorted(folder.glob(f"*/{PAGE}")):
         link = html.escape(f"{path.parent.name}/{PAGE}")
         try:
@@ -145,13 +146,16 @@ def index(folder: Path) -> str:
         picture = path.parent / "figure-narrow.svg"
         shown = f"{html.escape(path.parent.name)}/{picture.name}"
         image = f'<p><a href="{link}"><img src="{shown}" alt="the figure"></a></p>' if picture.exists() else ""
-        entries.append(
+        outcomes = {verdict["outcome"] for verdict in summary.verdicts.values()}
+        (entries if outcomes <= {"undecided"} else decided).append(
             f'<section class="card"><h2><a href="{link}">{html.escape(summary.asks)}</a></h2>'
             f'<p class="where">{html.escape(path.parent.name)}: {html.escape(summary.question)}, '
             f"scale {html.escape(summary.scale)}; {html.escape(summary.counts)}</p>"
             f"{_verdicts(summary)}{image}</section>"
         )
-    body = "<h1>Questions and what the rows say</h1>\n" + "\n".join(entries or ["<p>No report was found.</p>"])
+    body = "<h1>Questions and what the rows say</h1>\n" + "\n".join(
+        [*decided, *entries] or ["<p>No report was found.</p>"]
+    )
     head = '<meta name="looplm-index" content="1">'
     return _FRAME.format(head=head, title="looplm: questions", style=_STYLE, body=body)
 

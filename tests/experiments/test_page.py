@@ -1,9 +1,11 @@
 """The page of a question: whole without network or script, readable at phone width, and it says the verdict."""
 
 import html
+import json
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -125,6 +127,19 @@ def test_the_index_lists_whole_reports_and_names_the_others(report: Report, fold
     path.write_text("<h1>somebody's own</h1>")
     assert write_index(folder) is None
     assert path.read_text() == "<h1>somebody's own</h1>"
+
+
+def test_what_is_decided_comes_first_in_the_index(report: Report, folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "quick" / PAGE).read_text()
+    content = html.escape(json.dumps(asdict(Summary.of(report))))
+    assert content in whole
+    for name, outcome in (("a", "undecided"), ("b", "supported"), ("c", "undecided"), ("d", "refuted")):
+        summary = asdict(Summary.of(report))
+        summary["verdicts"] = {"H2": summary["verdicts"]["H2"] | {"outcome": outcome}}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / PAGE).write_text(whole.replace(content, html.escape(json.dumps(summary))))
+    page = index(tmp_path)
+    assert sorted("abcd", key=lambda name: page.index(f'href="{name}/')) == ["b", "d", "a", "c"]
 
 
 def test_an_index_over_nothing_says_so(tmp_path: Path) -> None:
