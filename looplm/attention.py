@@ -6,7 +6,7 @@
 - `flex`: PyTorch's FlexAttention, on a GPU, to be compiled.
 
 Rows that are one document each need none of this: there every choice means SDPA, causal, without a mask; or, where they
-are short and a CPU runs compiled code, the same products written out (`SHORT`).
+are short and a CPU runs compiled code, the same products written out (`SHORT`, `MEDIUM`).
 
 Shapes in names: B = row, S = position, M = rows and positions flattened, H = head, K = size of a head, N = document,
 L = position in a document.
@@ -25,9 +25,10 @@ from looplm.config import Precision
 AttentionName = Literal["sdpa", "rows", "varlen", "flash", "flex"]
 
 
-SHORT = 16
-"""Positions of a row up to which compiled code for a CPU multiplies queries and keys out: SDPA's kernel works through
-rows and heads one by one, and for short ones what it costs to begin each is most of it."""
+SHORT, MEDIUM = 8, 48
+"""Positions of a row up to which compiled code for a CPU sums the products of queries and keys one by one, and up to
+which it multiplies them as a batch of matrices: SDPA's kernel works through rows and heads one by one, and for short
+ones what it costs to begin each is most of it (`looplm bench choices`)."""
 
 
 class Rows(NamedTuple):
@@ -138,19 +139,34 @@ def attend(query_BSHK: Tensor, key_BSHK: Tensor, value_BSHK: Tensor, documents: 
     if isinstance(documents, BlockMask):
         query_BHSK, key_BHSK, value_BHSK = (x.transpose(1, 2).to(precision) for x in given)
         return flex_attention(query_BHSK, key_BHSK, value_BHSK, block_mask=documents).transpose(1, 2)
-    short = documents is None and value_BSHK.shape[1] <= SHORT
-    if short and torch.compiler.is_compiling() and value_BSHK.is_cpu and precision == torch.float32:
-        return multiplied_out(query_BSHK, key_BSHK, value_BSHK)
+    if documents is None and torch.compiler.is_compiling() and value_BSHK.is_cpu and precision == torch.float32:
+        if value_BSHK.shape[1] <= SHORT:
+            return summed(query_BSHK, key_BSHK, value_BSHK)
+        if value_BSHK.shape[1] <= MEDIUM:
+            return multiplied(query_BSHK, key_BSHK, value_BSHK)
     return _sdpa(query_BSHK, key_BSHK, value_BSHK, documents)
 
 
-def multiplied_out(query_BSHK: Tensor, key_BSHK: Tensor, value_BSHK: Tensor) -> Tensor:
+def summed(query_BSHK: Tensor, key_BSHK: Tensor, value_BSHK: Tensor) -> Tensor:
     """Causal attention in sums of products alone, which a compiler fuses. Shapes as in `attend`; T = S, looked at."""
     positions, size = value_BSHK.shape[1], value_BSHK.shape[-1]
     score_BSTH = (query_BSHK.unsqueeze(2) * key_BSHK.unsqueeze(1)).sum(-1) * size**-0.5
     future_ST = torch.ones(positions, positions, dtype=torch.bool, device=value_BSHK.device).triu(1)
     weight_BSTH = score_BSTH.masked_fill(future_ST.unsqueeze(-1), -torch.inf).softmax(2)
     return (weight_BSTH.unsqueeze(-1) * value_BSHK.unsqueeze(1)).sum(2)
+
+
+def multiplied(query_BSHK: Tensor, key_BSHK: Tensor, value_BSHK: Tensor) -> Tensor:
+    """Causal attention in products of matrices, one a row and head. Shapes as in `attend`; T = S, looked at; N = B x H.
+
+    The softmax goes over the last axis but one, so that a compiler takes several positions at a time.
+    """
+    rows, positions, heads, size = value_BSHK.shape
+    given = (query_BSHK * size**-0.5, key_BSHK, value_BSHK)
+    query_NSK, key_NTK, value_NTK = (x.transpose(1, 2).reshape(rows * heads, positions, size) for x in given)
+    past_TS = torch.full((positions, positions), -torch.inf, dtype=value_BSHK.dtype, device=value_BSHK.device).tril(-1)
+    weight_NTS = (torch.bmm(key_NTK, query_NSK.mT) + past_TS).softmax(1)
+    return torch.bmm(weight_NTS.mT, value_NTK).view(rows, heads, positions, size).transpose(1, 2)
 
 
 def _sdpa(query_BSHK: Tensor, key_BSHK: Tensor, value_BSHK: Tensor, mask_B1SS: Tensor | None) -> Tensor:

@@ -114,7 +114,7 @@ def sides(case: Case, device: str, compiles: bool) -> dict[str, Training]:
         return train(step, (step_of(case.batch(number)) for number in range(STEPS)))
 
     def train_by_sdpa(step: TrainStep) -> Tensor:
-        with mock.patch.object(attention, "SHORT", 0):
+        with mock.patch.multiple(attention, SHORT=0, MEDIUM=0):
             return train(step, ready)
 
     found: dict[str, Training] = {
@@ -129,7 +129,7 @@ def sides(case: Case, device: str, compiles: bool) -> dict[str, Training]:
         compile_all_loops(at_once)
         found["not compiled"] = partial(train, bare_step(model(compiles=False), precision), ready)
         found["all loops compiled as one"] = partial(train, bare_step(at_once, precision), ready)
-        if device == "cpu" and case.task.max_length - 1 <= attention.SHORT:
+        if device == "cpu" and case.task.max_length - 1 <= attention.MEDIUM:
             found["attention of short rows by SDPA"] = partial(train_by_sdpa, bare_step(model(), precision))
     if device == "cuda":
         found["replayed from a CUDA graph"] = partial(train, bare_step(model(), precision, recorded=True), ready)

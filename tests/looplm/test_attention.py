@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import varlen
 
-from looplm.attention import AttentionName, Ragged, attend, choose_attention, multiplied_out, prepare, why_not
+from looplm.attention import AttentionName, Ragged, attend, choose_attention, multiplied, prepare, summed, why_not
 from looplm.config import ModelConfig, ObjectiveConfig
 from looplm.execution import Execution
 from looplm.lightning_module import training_loss
@@ -94,10 +94,11 @@ def test_sdpa_gives_the_numbers_of_the_equation() -> None:
     torch.testing.assert_close(attend(*leaves, None), whole, rtol=1e-12, atol=1e-13)
 
 
-def test_short_rows_multiplied_out_give_the_numbers_of_sdpa() -> None:
+@pytest.mark.parametrize("written_out", [summed, multiplied])
+def test_short_rows_written_out_give_the_numbers_of_sdpa(written_out: Callable[..., Tensor]) -> None:
     leaves = projections(torch.float64)
     outcomes = []
-    for mixed in (multiplied_out(*leaves), attend(*leaves, None)):
+    for mixed in (written_out(*leaves), attend(*leaves, None)):
         outcomes.append((mixed, *torch.autograd.grad(mixed.square().sum(), leaves)))
     for got, wanted in zip(*outcomes, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-13)
