@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -213,19 +213,33 @@ def test_what_was_measured_before_an_interruption_is_kept(tmp_path: Path) -> Non
     assert kept["finished"] is None
 
 
-def test_the_table_of_reference_results_is_that_of_their_file() -> None:
-    folder = Path(__file__).resolve().parents[2] / "results" / "reference" / "bench"
-    kept = json.loads((folder / "cpu-loss.json").read_text())
-    ratio = {(row["case"], row["side"], row["metric"]): row["ratio"] for row in kept["rows"]}
-    shown = [
-        ("all logits", "time"),
-        ("all logits, compiled", "time"),
-        ("torch linear_cross_entropy", "time"),
-        ("all logits", "peak memory"),
-    ]
-    for case in loss.CASES["cpu"]:
-        precision = str(case.dtype).removeprefix("torch.")
-        figures = " | ".join(f"{ratio[str(case), side, metric]:.2f} ×" for side, metric in shown)
-        line = f"| {case.positions}, {case.vocab_size}, {case.hidden}, {precision} | {figures} |"
-        assert line in (folder / "README.md").read_text()
+BENCH = Path(__file__).resolve().parents[2] / "results" / "reference" / "bench"
+
+
+def kept_ratios(name: str) -> dict[tuple[str, str, str], float]:
+    """Ratios by case, side and metric, of a reference result."""
+    kept = json.loads((BENCH / f"{name}.json").read_text())
     assert kept["finished"] is not None
+    return {(row["case"], row["side"], row["metric"]): row["ratio"] for row in kept["rows"]}
+
+
+def table_line(name: str, ratios: Iterable[float | None]) -> str:
+    """A line of a table in their README."""
+    return f"| {name} | {' | '.join('' if ratio is None else f'{ratio:.2f} ×' for ratio in ratios)} |"
+
+
+def test_the_tables_of_reference_results_are_those_of_their_files() -> None:
+    lines = (BENCH / "README.md").read_text().splitlines()
+    found = kept_ratios("cpu-loss")
+    shown = ("all logits", "all logits, compiled", "torch linear_cross_entropy")
+    for case in loss.CASES["cpu"]:
+        sizes = f"{case.positions}, {case.vocab_size}, {case.hidden}, {str(case.dtype).removeprefix('torch.')}"
+        times = [found[str(case), side, "time"] for side in shown]
+        assert table_line(sizes, [*times, found[str(case), "all logits", "peak memory"]]) in lines
+    found = kept_ratios("cpu-train")
+    for model in train.CASES["cpu"]:
+        sides = (train.FROZEN, train.BARE, train.SINGLE, train.FLOOR)
+        assert table_line(str(model), [found[str(model), side, "speed"] for side in sides]) in lines
+    found = kept_ratios("cpu-choices")
+    for side in {side for _, side, metric in found if metric == "speed"} - {choices.OURS}:
+        assert table_line(side, [found.get((str(case), side, "speed")) for case in choices.CASES]) in lines
