@@ -1,9 +1,8 @@
 """The benchmarks compare like with like, and their arithmetic is right. How fast anything is, is not tested."""
 
 import json
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -132,18 +131,8 @@ def test_the_frozen_loop_trains_the_same_model() -> None:
     assert value.item() < 0.999 * training_loss(LoopLM(case.model, case.vocab_size), train.OBJECTIVE, step_of(batch))
 
 
-# torch.compile looks at .grad of whatever it is given, and hides what torch says of that, except from pytest.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-def test_every_choice_trains_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    graphs: list[object] = []
-    compile = torch.compile
-
-    def note(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
-        graphs.append(graph)
-        return graph.forward
-
-    monkeypatch.setenv("CXX", sys.executable)
-    monkeypatch.setattr(torch, "compile", lambda function, options: compile(function, backend=note))
+def test_every_choice_trains_the_same(graphs: list[torch.fx.GraphModule]) -> None:
     (case,) = choices.QUICK
     works = choices.sides(case, "cpu", compiles=True)
     assert set(works) > {"not compiled", "all loops compiled as one", "attention of short rows by SDPA"}

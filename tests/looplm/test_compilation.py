@@ -1,8 +1,5 @@
 """What is compiled, and how often: counted with a backend that notes its graphs instead of generating code."""
 
-import sys
-from collections.abc import Callable
-
 import pytest
 import torch
 
@@ -11,26 +8,10 @@ from looplm.config import ModelConfig
 from looplm.execution import compile_segments
 from looplm.model import LoopLM
 
-# torch.compile looks at .grad of whatever it is given, and hides what torch says of that, except from pytest.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
 VOCAB_SIZE = 20
 Graphs = list[torch.fx.GraphModule]
-
-
-@pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> Graphs:
-    """The graphs compiled so far."""
-    found: Graphs = []
-    compile = torch.compile
-
-    def note(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
-        found.append(graph)
-        return graph.forward
-
-    monkeypatch.setenv("CXX", sys.executable)
-    monkeypatch.setattr(torch, "compile", lambda function, options: compile(function, backend=note))
-    return found
 
 
 def trained(config: ModelConfig, rows: int = 3, positions: int = 5) -> LoopLM:
