@@ -7,7 +7,6 @@ Shapes in names: B = row, S = position, N = trained position (rows and positions
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import lightning.pytorch as pl
@@ -82,8 +81,7 @@ def step_of(batch: Batch, device: int = 0, devices: int = 1) -> Step:
 class StepData(pl.LightningDataModule):
     """Training data as chunks of steps, from the first step that is not done.
 
-    Its state is the number of steps done: a step's data is a function of its number alone. `batch_at` is called in a
-    thread of its own, where the next chunk is made while this one is trained.
+    Its state is the number of steps done: a step's data is a function of its number alone.
     """
 
     def __init__(
@@ -98,17 +96,10 @@ class StepData(pl.LightningDataModule):
 
     def train_dataloader(self) -> Iterator[Chunk]:
         """Chunks of `chunk_steps` steps; the last may be shorter."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
-            made = ahead.submit(self._chunk, self._first)
-            for start in range(self._first + self._chunk_steps, self._steps, self._chunk_steps):
-                chunk, made = made.result(), ahead.submit(self._chunk, start)
-                yield chunk
-            yield made.result()
-
-    def _chunk(self, start: int) -> Chunk:
-        batches = [self._batch_at(step) for step in range(start, min(start + self._chunk_steps, self._steps))]
-        tokens = sum(int((batch.documents_BS != PADDING).sum()) for batch in batches)
-        return Chunk([step_of(batch, *self._share) for batch in batches], tokens)
+        for start in range(self._first, self._steps, self._chunk_steps):
+            batches = [self._batch_at(step) for step in range(start, min(start + self._chunk_steps, self._steps))]
+            tokens = sum(int((batch.documents_BS != PADDING).sum()) for batch in batches)
+            yield Chunk([step_of(batch, *self._share) for batch in batches], tokens)
 
     def state_dict(self) -> dict[str, int]:
         """Steps done, for the checkpoint."""

@@ -27,7 +27,7 @@ def run_local(
     watch: Callable[[list[CellStatus]], None] = lambda found: None,
     notify: Callable[[str], None] = lambda notice: None,
 ) -> list[CellStatus]:
-    """Run what is not done yet and return where every cell stands in the end.
+    """Run what is not done yet and return where every cell stands in the end. What somebody else trains is waited for.
 
     Ctrl-C stops each worker at its next checkpoint and then raises `KeyboardInterrupt`; the next call carries on.
 
@@ -44,7 +44,7 @@ def run_local(
         RuntimeError: if a worker died of something that is not a cell's own failure (its output is in the message).
     """
     found = statuses(cells, store)
-    wanted = OPEN | ({State.FAILED} if retry_failed else set())
+    wanted = OPEN | {State.RUNNING} | ({State.FAILED} if retry_failed else set())
     todo = [status.cell for status in found if status.state in wanted]
     if not todo:
         return found

@@ -1,7 +1,8 @@
 """`looplm bench choices`: what each choice of the trainer is worth, by a step that goes without it.
 
 Every side trains the same model on the same batches of a task, those of the headline question, and is ours but for one
-choice. It must come to the same losses before it is timed. What Lightning costs is in `looplm bench train`.
+choice. It must come to the same losses before it is timed. Batches are ready beforehand, but on one side, which shows
+how much that could save a training, where each is made when it is due. What Lightning costs is in `looplm bench train`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,6 +1,5 @@
-"""Steps are handed out in chunks, and the next chunk is made while one is trained."""
+"""Steps are handed out in chunks."""
 
-import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -20,22 +19,6 @@ def test_every_step_is_handed_out_once(
     assert [len(chunk.steps) for chunk in chunks] == sizes
     for number, step in enumerate((step for chunk in chunks for step in chunk.steps), start=done):
         assert np.array_equal(step.tokens_BS, step_of(batch_at(number)).tokens_BS)
-
-
-def test_the_next_chunk_is_made_while_one_is_trained(batch_at: Callable[[int], Batch]) -> None:
-    asked = [threading.Event() for _ in range(6)]
-
-    def noted(step: int) -> Batch:
-        asked[step].set()
-        return batch_at(step)
-
-    chunks = StepData(noted, steps=6, chunk_steps=2).train_dataloader()
-    next(chunks)
-    assert asked[3].wait(timeout=60), "nobody makes the second chunk"
-    assert not asked[4].is_set(), "the third is not due yet"
-    chunks.close()
-    assert not asked[4].is_set()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
 def test_a_batch_that_cannot_be_made_is_an_error_of_the_training(batch_at: Callable[[int], Batch]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -143,6 +144,19 @@ def test_workers_share_a_list_and_do_every_cell_once(store: Store) -> None:
     assert len(store.read().cells) == 5
     for each in cells:
         assert len(list((store.folder(each.id) / "claims").glob("*.json"))) == 1
+
+
+def test_a_cell_that_somebody_else_gives_up_is_taken_over(store: Store) -> None:
+    cells = [cell(f"seeds.init_seed={seed}") for seed in range(2)]
+    held = Claim.acquire(store.folder(cells[0].id))
+    assert held is not None
+    with ThreadPoolExecutor(1) as pool:
+        with held:
+            assert statuses(cells, store)[0].state is State.RUNNING
+            ended = pool.submit(run_local, cells, store, {"compile": "off"}, 1)
+            _wait_for(lambda: store.status(cells[1].id) == "done")
+            assert not ended.done()
+        assert tally(ended.result(timeout=60))[State.DONE] == 2
 
 
 def test_a_killed_worker_loses_nothing(store: Store, tmp_path: Path) -> None:
