@@ -119,7 +119,7 @@ def test_weights_that_are_not_finite_are_never_written(train: Train, tmp_path: P
 def test_a_loss_that_stays_too_high_ends_the_training(train: Train, tmp_path: Path, vocab_size: int) -> None:
     seen: list[float] = []
     arguments: dict[str, Any] = {
-        "optimizer": OptimizerConfig(lr=10.0, weight_decay=0.0, warmup_steps=0),
+        "optimizer": OptimizerConfig(lr=100.0, weight_decay=0.0, warmup_steps=0),
         "budget": BudgetConfig(steps=200, batch_size=16),
         "execution": Execution(compile="off", chunk_steps=10, checkpoint_every_seconds=0),
         "on_progress": lambda progress: seen.append(progress.loss),
