@@ -28,7 +28,7 @@ AttentionName = Literal["sdpa", "rows", "varlen", "flash", "flex"]
 SHORT, MEDIUM = 8, 48
 """Positions of a row up to which compiled code for a CPU sums the products of queries and keys one by one, and up to
 which it multiplies them as a batch of matrices: SDPA's kernel works through rows and heads one by one, and for short
-ones what it costs to begin each is most of it (`looplm bench choices`)."""
+ones what it costs to begin each is most of it (`looplm bench attention`)."""
 
 
 class Rows(NamedTuple):

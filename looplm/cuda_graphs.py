@@ -97,7 +97,7 @@ class RecordedGradients:
         return tuple(result.clone() for result in recording.results)
 
     def _recording(self, objective: ObjectiveConfig, step: Step) -> _Recording:
-        own = step._replace(**{name: tensor.clone() for name, tensor in step._asdict().items() if tensor is not None})
+        own = step.each(torch.clone)
 
         def work() -> Results:
             for parameter in self._parameters:

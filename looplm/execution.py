@@ -37,8 +37,8 @@ class Execution:
             On `cpu` they are processes.
         compile: whether blocks go through torch.compile. `auto` does so where a C++ compiler is found and the training
             is long enough; `on` insists.
-        cuda_graphs: whether the passes of a step are recorded once and replayed (see `looplm.cuda_graphs`), which pays
-            where launching a small model's kernels takes longer than running them. On one CUDA device.
+        cuda_graphs: whether the passes of a step are recorded once and replayed (see `looplm.cuda_graphs`), meant for
+            small models, whose kernels take longer to launch than to run. On one CUDA device.
         attention: what keeps packed documents apart (see `looplm.attention`); `auto` takes the first of flash, varlen
             and sdpa that runs. With `cuda_graphs` it is sdpa, as the others wait for the device.
         checkpoint_every_seconds: least time between two checkpoints (one is always written at the end).

@@ -34,6 +34,10 @@ class Step(NamedTuple):
     targets_N: Tensor
     weights_N: Tensor
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Step":
+        """The step with every tensor of it changed."""
+        return self._replace(**{name: change(tensor) for name, tensor in self._asdict().items() if tensor is not None})
+
 
 class Chunk(NamedTuple):
     """Successive optimiser steps: what Lightning takes for one batch.

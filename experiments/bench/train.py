@@ -150,7 +150,7 @@ def bare_step(model: LoopLM, precision: Precision, fused: bool | None = True, re
     computed = RecordedGradients(parameters, gradients) if recorded else gradients
 
     def step(number: int, data: Step) -> Tensor:
-        on_device = data._replace(**{k: v.to(device) for k, v in data._asdict().items() if v is not None})
+        on_device = data.each(lambda tensor: tensor.to(device))
         for group in optimizer.param_groups:
             group.update(lr=OPTIMIZER.lr_at(number, 1), fused=fused)
         loss, _ = computed(OBJECTIVE, on_device)

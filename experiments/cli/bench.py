@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Bench(enum.StrEnum):
     """What is measured; each is a module of `experiments.bench`."""
 
+    ATTENTION = "attention"
     CHOICES = "choices"
     DATA = "data"
     DECODE = "decode"

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.bench import choices, loss, train
+from experiments.bench import attention, choices, loss, train
 from experiments.bench.measure import Options, Row, chosen, clock, memory_rows, paired_seconds, speed_rows, time_rows
 from experiments.bench.record import recorded
 from experiments.cli.main import app
@@ -90,6 +91,24 @@ def test_the_products_alone_are_those_of_a_step() -> None:
     assert counter.get_total_flops() == flops["attention"] + flops["feedforward"] + flops["head"]
 
 
+def test_the_roofline_of_attention_is_counted_right() -> None:
+    case = attention.Case(rows=2, context=6, heads=2, head_size=4, document=3)
+    leaves = [torch.ones(4, 2, 3, 4, requires_grad=True) for _ in range(3)]  # documents as rows, heads before positions
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # fused kernels are not counted
+        torch.nn.functional.scaled_dot_product_attention(*leaves).sum().backward()
+    assert case.flops == counter.get_total_flops()
+    assert case.traffic(torch.bfloat16) == 2 * 2 * 4 * leaves[0].numel()
+
+
+def test_every_way_to_attend_gives_the_same(graphs: list[torch.fx.GraphModule]) -> None:
+    whole, packed = (attention.sides(case, "cpu", "32-true", compiles=True) for case in attention.QUICK)
+    for works in (whole, packed):
+        attention.check(works, torch.float32)
+    works = whole | {"wrong": lambda: tuple(2 * tensor for tensor in whole[attention.OURS]())}
+    with pytest.raises(RuntimeError, match=r"wrong is not comparable: its result differs from ours by 100.0%"):
+        attention.check(works, torch.float32)
+
+
 def test_a_side_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     sides = loss.losses("cpu")
     last_exit_alone = lambda x, head, t, w: sides["all logits"](x[-1:], head, t, w[-1:])  # noqa: E731
@@ -146,6 +165,7 @@ def test_every_choice_trains_the_same(graphs: list[torch.fx.GraphModule]) -> Non
     ("bench", "sides"),
     [
         ("loss", {"chunked (ours)", "all logits", "torch linear_cross_entropy", loss.FLOOR, "roofline"}),
+        ("attention", {attention.OURS, "sdpa", "summed", "multiplied", "rows", "roofline"}),
         ("data", {"vectorised", "oracle", "roofline"}),
         (
             "choices",

@@ -155,7 +155,7 @@ def test_what_is_recorded_never_turns_to_the_cpu(
     monkeypatch.setattr(loss, "choose_backend", lambda logits, device: backend)
     model, objective = LoopLM(ModelConfig(loops=3, hidden_size=16), vocab_size).to("meta"), ObjectiveConfig(name=name)
     for step in steps[1:3]:
-        on_meta = step._replace(**{field: t.to("meta") for field, t in step._asdict().items() if t is not None})
+        on_meta = step.each(lambda tensor: tensor.to("meta"))
         training_loss(model, objective, on_meta).backward()  # as a recording is: after a run that is not recorded
         model.zero_grad()
         with OnOneDevice("meta") as watch:
