@@ -83,7 +83,7 @@ class PlainLoopLM(nn.Module):
         return torch.stack(logits), torch.stack(gates)
 
 
-def entropy_loss(model: PlainLoopLM, tokens: Tensor, targets: Tensor, beta: float) -> Tensor:
+def entropy_loss(model: nn.Module, tokens: Tensor, targets: Tensor, beta: float) -> Tensor:
     """Mean over all positions of sum_t p_t CE_t - beta H(p)."""
     logits, gates = model(tokens)
     stay, left = torch.ones_like(gates[0], dtype=torch.float32), []
@@ -99,7 +99,7 @@ def entropy_loss(model: PlainLoopLM, tokens: Tensor, targets: Tensor, beta: floa
 class PlainTraining:
     """The loop's body: forward, backward, clip, AdamW."""
 
-    def __init__(self, model: PlainLoopLM, lr: float, beta: float, autocast: bool) -> None:
+    def __init__(self, model: nn.Module, lr: float, beta: float, autocast: bool) -> None:
         self.model, self.beta, self.autocast = model, beta, autocast
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0)
 

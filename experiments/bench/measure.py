@@ -20,12 +20,14 @@ class Options:
         repeats: times each side runs; the median is reported.
         quick: tiny cases alone, which show that the benchmark runs and nothing else.
         only: cases whose name contains this.
+        ouro: a folder with Ouro's public code, for `train`.
     """
 
     device: DeviceName = "cpu"
     repeats: int = 5
     quick: bool = False
     only: str = ""
+    ouro: str | None = None
 
 
 CaseType = TypeVar("CaseType")

@@ -3,14 +3,15 @@
 All train the same model on the same batches, every position supervised, with the entropy objective and the same threads
 and precision. Ours is timed chunk by chunk inside `fit`; the others run as many steps between two chunks. Chunks of one
 step are compared after that, in a training of their own, with one of ours that has nothing beside it either.
-`products alone` trains nothing: it multiplies the same matrices as often, which is the floor.
+`products alone` trains nothing: it multiplies the same matrices as often, which is the floor. With `--ouro` the public
+modelling code is trained too, by the frozen loop's body, once it has come to our loss.
 Compilation, the first chunk and checkpoints are not counted. Ours is the beginning of a training of ordinary length, of
 whose steps few are looked into.
 """
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.bench.frozen import PlainLoopLM, PlainTraining
+from experiments.bench.frozen import PlainLoopLM, PlainTraining, entropy_loss
 from experiments.bench.measure import Options, Row, chosen, clock, memory_rows, roofline_rows, seconds, speed_rows
+from experiments.bench.public import PublicLoopLM
 from looplm.accounting import total_parameters, training_flops
 from looplm.config import BudgetConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, Precision
 from looplm.cuda_graphs import RecordedGradients, Results
@@ -33,7 +35,10 @@ from synthdata.batch import Batch
 OURS, BARE, FROZEN = "looplm train (ours)", "the same without Lightning", "frozen plain eager loop"
 SINGLE = "one step a call of Lightning"
 FLOOR = "products alone"
-PUBLIC = "public Ouro code, elsewhere"
+PUBLIC = "public Ouro code"
+ELSEWHERE = "public Ouro code, elsewhere"
+TOLERANCE = 1e-4
+"""Largest relative difference of the public code's loss from ours, with the same weights in float32."""
 BATCHES = 4
 STEPS = 10_000
 """Optimiser steps of the training that is begun."""
@@ -99,19 +104,43 @@ def batches(case: Case) -> list[Batch]:
     return [Batch(t[:, :-1].copy(), t[:, 1:].copy(), ones, nothing, documents, zeros) for t in tokens]
 
 
-def frozen_loop(case: Case, device: str) -> Loop:
-    """The yardstick."""
-    model, made = case.model, batches(case)
-    plain = PlainLoopLM(
-        case.vocab_size, model.hidden_size, model.heads, model.feedforward_size, model.layers, model.loops
-    )
-    training = PlainTraining(plain.to(device), OPTIMIZER.lr, OBJECTIVE.beta, autocast=case.precision == "bf16-mixed")
+def plain_loop(case: Case, device: str, model: nn.Module) -> Loop:
+    """The frozen loop's body around a model that returns all logits and gates."""
+    made = batches(case)
+    training = PlainTraining(model.to(device), OPTIMIZER.lr, OBJECTIVE.beta, autocast=case.precision == "bf16-mixed")
 
     def step(number: int) -> None:
         batch = made[number % BATCHES]
         training.step(torch.from_numpy(batch.tokens_BS).to(device), torch.from_numpy(batch.targets_BS).to(device))
 
     return step
+
+
+def frozen_loop(case: Case, device: str) -> Loop:
+    """The yardstick."""
+    model = case.model
+    size = (model.hidden_size, model.heads, model.feedforward_size, model.layers, model.loops)
+    return plain_loop(case, device, PlainLoopLM(case.vocab_size, *size))
+
+
+def public_loop(case: Case, device: str, folder: Path) -> Loop:
+    """The public code of a folder, with weights so large that what a gate says matters.
+
+    Raises:
+        ValueError: if it cannot be imported.
+        RuntimeError: if it does not come to our loss, so that it is not to be timed.
+    """
+    batch, ours = batches(case)[0], LoopLM(replace(case.model, init_std=0.5), case.vocab_size)
+    public = PublicLoopLM(folder, ours)
+    with torch.no_grad():
+        wanted = training_loss(ours, OBJECTIVE, step_of(batch))
+        found = entropy_loss(
+            public, torch.from_numpy(batch.tokens_BS), torch.from_numpy(batch.targets_BS), OBJECTIVE.beta
+        )
+    difference = ((found - wanted) / wanted).abs().item()
+    if not difference <= TOLERANCE:
+        raise RuntimeError(f"{PUBLIC} is not comparable: its loss differs from ours by {difference:.1%}")
+    return plain_loop(case, device, public)
 
 
 def bare_loop(case: Case, device: str, compiled: bool) -> Loop:
@@ -245,6 +274,8 @@ def run(options: Options) -> Iterator[Row]:
     for case in chosen(QUICK if options.quick else CASES[options.device], options):
         name, positions = str(case), case.rows * case.context
         loops = {BARE: bare_loop(case, options.device, compiled), FROZEN: frozen_loop(case, options.device)}
+        if options.ouro is not None:
+            loops[PUBLIC] = public_loop(case, options.device, Path(options.ouro))
         others = loops | {FLOOR: products_loop(case, options.device)}
         timings = timed(case, options, compiled, others, case.chunk_steps)
         yield from speed_rows("train", name, timings, positions, "tokens/s")
@@ -265,4 +296,4 @@ def run(options: Options) -> Iterator[Row]:
         )
         yield from roofline_rows("train", name, sum(flops.values()), update_bytes(case.model, case.vocab_size))
         if case.public_speed is not None:
-            yield Row("train", name, PUBLIC, "speed", case.public_speed, "tokens/s", None)
+            yield Row("train", name, ELSEWHERE, "speed", case.public_speed, "tokens/s", None)

@@ -40,6 +40,10 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, the same for every side.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny cases: shows that it runs, and nothing else.")] = False,
     only: Annotated[str, typer.Option(help="Cases whose name contains this.", show_default=False)] = "",
+    ouro: Annotated[
+        Path | None,
+        typer.Option(help="A folder with Ouro's public code, to be trained too (train only).", show_default=False),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Also keep the rows in this file, with machine and commit.", show_default=False)
     ] = None,
@@ -60,9 +64,11 @@ def bench(
     from experiments.cli.console import console, print_json
     from looplm.execution import Execution
 
+    if ouro is not None and name is not Bench.TRAIN:
+        raise ValueError(f"--ouro is {str(ouro)!r}; it must be left out but for `looplm bench train`")
     Execution(device=device.value).torch_device()
     torch.set_num_threads(threads)
-    options = Options(device.value, repeats, quick, only)
+    options = Options(device.value, repeats, quick, only, None if ouro is None else str(ouro))
     rows = importlib.import_module(f"experiments.bench.{name}").run(options)
     if out is not None:
         rows = recorded(name.value, options, rows, out)

@@ -150,6 +150,71 @@ def test_the_frozen_loop_trains_the_same_model() -> None:
     assert value.item() < 0.999 * training_loss(LoopLM(case.model, case.vocab_size), train.OBJECTIVE, step_of(batch))
 
 
+PUBLIC_CODE = {
+    "configuration_ouro.py": """
+from types import SimpleNamespace
+
+class OuroConfig(SimpleNamespace):
+    pass
+""",
+    "modeling_ouro.py": """
+from torch import nn
+
+from looplm.ouro import load_ouro
+
+from .configuration_ouro import OuroConfig
+
+class OuroModel(nn.Module):
+    def __init__(self, ours):
+        super().__init__()
+        self.ours, self.embed_tokens = ours, ours.embedding
+
+    def forward(self, tokens):
+        found = self.ours(tokens)
+        return None, list(found.states), list(found.exit_logits.unsqueeze(-1))
+
+class OuroForCausalLM(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+
+    def load_state_dict(self, weights):
+        self.model = OuroModel(load_ouro(weights, vars(self.config)))
+""",
+}
+"""What the benchmark takes from Ouro's public code, in its files and by its names."""
+
+
+def public_code(folder: Path, **changes: str) -> list[str]:
+    """Arguments of a benchmark that trains the public code of a folder beside ours."""
+    for name, text in PUBLIC_CODE.items():
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        (folder / name).write_text(text)
+    return ["bench", "train", "--quick", "--repeats", "2", "--json", "--ouro", str(folder)]
+
+
+def test_the_public_code_is_trained_beside_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    app(public_code(tmp_path), standalone_mode=False)
+    metrics = {row["metric"] for row in json.loads(capsys.readouterr().out) if row["side"] == train.PUBLIC}
+    assert metrics == {"speed", "peak memory"}
+
+
+def test_public_code_that_computes_something_else_is_not_timed(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="public Ouro code is not comparable: its loss differs from ours by"):
+        app(public_code(tmp_path, exit_logits="exit_logits.neg()"), standalone_mode=False)
+
+
+def test_public_code_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+    code = public_code(tmp_path, SimpleNamespace="PretrainedConfig")
+    with pytest.raises(ValueError, match=r"whose code cannot be imported \(cannot import name 'Pretrained"):
+        app(code, standalone_mode=False)
+    with pytest.raises(ValueError, match="--ouro is '/nowhere', whose code cannot be imported"):
+        app([*code[:-1], "/nowhere"], standalone_mode=False)
+    with pytest.raises(ValueError, match="--ouro is '/nowhere'; it must be left out but for `looplm bench train`"):
+        app(["bench", "loss", "--ouro", "/nowhere"], standalone_mode=False)
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_every_choice_trains_the_same(graphs: list[torch.fx.GraphModule]) -> None:
     (case,) = choices.QUICK
@@ -198,7 +263,7 @@ def test_rows_are_kept_with_what_decides_them(tmp_path: Path, capsys: pytest.Cap
     app(["bench", "loss", "--quick", "--repeats", "2", "--json", "--out", str(path)], standalone_mode=False)
     kept = json.loads(path.read_text())
     assert kept["rows"] == json.loads(capsys.readouterr().out)
-    assert kept["options"] == {"device": "cpu", "repeats": 2, "quick": True, "only": "", "threads": 1}
+    assert kept["options"] == {"device": "cpu", "repeats": 2, "quick": True, "only": "", "ouro": None, "threads": 1}
     assert kept["packages"]["torch"] == torch.__version__
     assert kept["begun"] <= kept["finished"]
     assert kept["clock"] == "process_time"
