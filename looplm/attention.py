@@ -1,7 +1,8 @@
 """Causal attention that stays inside documents, behind one `attend`; and which kernels can run it here, or why not.
 
 - `sdpa`: PyTorch's scaled_dot_product_attention with a mask. Runs everywhere; what the others are tested against.
-- `rows`: the same without a mask, every document a row of its own. Runs everywhere; pays where documents are short.
+- `rows`: the same without a mask, every document a row of its own; where documents are too long for that to pay, the
+  mask. Runs everywhere.
 - `varlen`, `flash`: PyTorch's varlen_attn and the flash-attn package, over documents end to end, in bfloat16 on a GPU.
 - `flex`: PyTorch's FlexAttention, on a GPU, to be compiled.
 
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from looplm.config import Precision
+from synthdata.batch import PADDING
 
 AttentionName = Literal["sdpa", "rows", "varlen", "flash", "flex"]
 
@@ -29,6 +31,11 @@ SHORT, MEDIUM = 8, 48
 """Positions of a row up to which compiled code for a CPU sums the products of queries and keys one by one, and up to
 which it multiplies them as a batch of matrices: SDPA's kernel works through rows and heads one by one, and for short
 ones what it costs to begin each is most of it (`looplm bench attention`)."""
+
+
+FEW_PAIRS = 0.5
+"""Share of a batch's pairs of positions up to which `rows` makes rows of documents: it has to gather them and to put
+them back (`looplm bench attention`)."""
 
 
 class Rows(NamedTuple):
@@ -78,7 +85,9 @@ def why_not(name: AttentionName, device: str, precision: Precision) -> str | Non
 
 
 def choose_attention(device: str, precision: Precision) -> AttentionName:
-    """The first of flash, varlen and sdpa that runs here."""
+    """On a CPU rows; else the first of flash, varlen and sdpa that runs here: `rows` would wait for the device."""
+    if device == "cpu":
+        return "rows"
     names: tuple[AttentionName, ...] = ("flash", "varlen")
     return next((name for name in names if why_not(name, device, precision) is None), "sdpa")
 
@@ -95,7 +104,7 @@ def attention_mask(documents_BS: Tensor) -> Tensor:
 def prepare(documents_BS: Tensor, name: AttentionName) -> Documents:
     """What `attend` needs to keep the documents of a batch apart. A document lies in one row without gaps.
 
-    All but `sdpa` and `flex` wait for the device, once.
+    What becomes of padding has no meaning. All but `sdpa` and `flex` wait for the device, once.
     """
     if name == "sdpa":
         return attention_mask(documents_BS)
@@ -108,15 +117,20 @@ def prepare(documents_BS: Tensor, name: AttentionName) -> Documents:
         return create_block_mask(may_look, rows, None, positions, positions, device=documents_BS.device)
     begins_BS = torch.ones_like(documents_BS, dtype=torch.bool)
     begins_BS[:, 1:] = documents_BS[:, 1:] != documents_BS[:, :-1]
-    begin_N = begins_BS.flatten().nonzero().squeeze(1)
     index_M = torch.arange(rows * positions, device=documents_BS.device)
+    if name == "rows":
+        kept_M = (documents_BS != PADDING).flatten()
+        begin_N = (begins_BS.flatten() & (kept_M | (index_M == 0))).nonzero().squeeze(1)
+        document_M = torch.searchsorted(begin_N, index_M, right=True).sub(1).clamp(min=0)
+        offset_M = (index_M - begin_N[document_M]).where(kept_M, 0)
+        longest = int(offset_M.max()) + 1
+        if len(begin_N) * longest**2 > FEW_PAIRS * rows * positions**2:
+            return attention_mask(documents_BS)
+        source_NL = (begin_N.unsqueeze(1) + index_M[:longest]).clamp(max=rows * positions - 1)
+        return Rows(source_NL, document_M * longest + offset_M)
+    begin_N = begins_BS.flatten().nonzero().squeeze(1)
     offsets = torch.cat([begin_N, begin_N.new_tensor([rows * positions])])
-    longest = int(offsets.diff().max())
-    if name != "rows":
-        return Ragged(name, offsets.int(), longest)
-    document_M = begins_BS.flatten().cumsum(0) - 1
-    source_NL = (begin_N.unsqueeze(1) + index_M[:longest]).clamp(max=rows * positions - 1)
-    return Rows(source_NL, document_M * longest + index_M - begin_N[document_M])
+    return Ragged(name, offsets.int(), int(offsets.diff().max()))
 
 
 def attend(query_BSHK: Tensor, key_BSHK: Tensor, value_BSHK: Tensor, documents: Documents | None) -> Tensor:
@@ -130,21 +144,33 @@ def attend(query_BSHK: Tensor, key_BSHK: Tensor, value_BSHK: Tensor, documents: 
     """
     given, precision = (query_BSHK, key_BSHK, value_BSHK), value_BSHK.dtype
     if isinstance(documents, Rows):
-        query_NLHK, key_NLHK, value_NLHK = (x.flatten(0, 1)[documents.source_NL] for x in given)
-        mixed_NLHK = _sdpa(query_NLHK, key_NLHK, value_NLHK, None)
-        return mixed_NLHK.flatten(0, 1)[documents.place_M].view_as(value_BSHK)
+        query_NLHK, key_NLHK, value_NLHK = (_taken(x.flatten(0, 1), documents.source_NL) for x in given)
+        mixed_NLHK = _causal(query_NLHK, key_NLHK, value_NLHK)
+        return _taken(mixed_NLHK.flatten(0, 1), documents.place_M).view_as(value_BSHK)
     if isinstance(documents, Ragged):
         query_MHK, key_MHK, value_MHK = (x.flatten(0, 1).to(precision) for x in given)
         return _ragged(query_MHK, key_MHK, value_MHK, documents).view_as(value_BSHK)
     if isinstance(documents, BlockMask):
         query_BHSK, key_BHSK, value_BHSK = (x.transpose(1, 2).to(precision) for x in given)
         return flex_attention(query_BHSK, key_BHSK, value_BHSK, block_mask=documents).transpose(1, 2)
-    if documents is None and torch.compiler.is_compiling() and value_BSHK.is_cpu and precision == torch.float32:
+    if documents is None:
+        return _causal(query_BSHK, key_BSHK, value_BSHK)
+    return _sdpa(query_BSHK, key_BSHK, value_BSHK, documents)
+
+
+def _taken(x_MHK: Tensor, index: Tensor) -> Tensor:
+    """x_MHK[index], by the operator whose gradient is a sum of rows, not of single numbers."""
+    return x_MHK.index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
+def _causal(query_BSHK: Tensor, key_BSHK: Tensor, value_BSHK: Tensor) -> Tensor:
+    """Attention where every row is one document. Shapes as in `attend`."""
+    if torch.compiler.is_compiling() and value_BSHK.is_cpu and value_BSHK.dtype == torch.float32:
         if value_BSHK.shape[1] <= SHORT:
             return summed(query_BSHK, key_BSHK, value_BSHK)
         if value_BSHK.shape[1] <= MEDIUM:
             return multiplied(query_BSHK, key_BSHK, value_BSHK)
-    return _sdpa(query_BSHK, key_BSHK, value_BSHK, documents)
+    return _sdpa(query_BSHK, key_BSHK, value_BSHK, None)
 
 
 def summed(query_BSHK: Tensor, key_BSHK: Tensor, value_BSHK: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ class Execution:
             is long enough; `on` insists.
         cuda_graphs: whether the passes of a step are recorded once and replayed (see `looplm.cuda_graphs`), meant for
             small models, whose kernels take longer to launch than to run. On one CUDA device.
-        attention: what keeps packed documents apart (see `looplm.attention`); `auto` takes the first of flash, varlen
-            and sdpa that runs. With `cuda_graphs` it is sdpa, as the others wait for the device.
+        attention: what keeps packed documents apart (see `looplm.attention`); `auto` takes rows on a CPU, else the
+            first of flash, varlen and sdpa that runs. With `cuda_graphs` it is sdpa, as the others wait for the device.
         checkpoint_every_seconds: least time between two checkpoints (one is always written at the end).
         chunk_steps: optimiser steps between two looks at progress, clock and `should_stop`.
         cache_folder: where compiled code is kept for the next process; by default $TORCHINDUCTOR_CACHE_DIR, else a

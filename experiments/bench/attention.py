@@ -17,7 +17,7 @@ from torch import Tensor
 
 from experiments.bench.measure import Options, Row, chosen, paired_seconds, roofline_rows, time_rows
 from looplm import attention
-from looplm.attention import AttentionName, attend, choose_attention, multiplied, prepare, summed, why_not
+from looplm.attention import AttentionName, Documents, attend, choose_attention, multiplied, prepare, summed, why_not
 from looplm.config import Precision
 from looplm.execution import compiled, find_compiler
 
@@ -55,7 +55,7 @@ QUICK = [Case(3, 5, 2, 8), Case(3, 8, 2, 8, document=4)]
 CASES = {
     "cpu": [
         *(Case(2816 // context, context, 2, 16) for context in (4, 8, 12, 16, 22, 32, 48, 64, 128)),
-        Case(22, 128, 2, 16, document=16),
+        *(Case(22, 128, 2, 16, document=document) for document in (4, 8, 16, 32, 64)),
     ],
     "cuda": [Case(256, 128, 4, 64), Case(64, 512, 4, 64), Case(64, 512, 4, 64, document=64)],
 }
@@ -95,12 +95,11 @@ def sides(case: Case, device: str, precision: Precision, compiles: bool) -> Work
     documents_BS = torch.arange(case.context, device=device).div(case.document, rounding_mode="floor")
     ours = choose_attention(device, precision)
     names = [name for name in get_args(AttentionName) if why_not(name, device, precision) is None]
-    return {
-        OURS if name == ours else name: partial(
-            work, side(partial(attend, documents=prepare(documents_BS.expand(case.rows, -1), name)))
-        )
-        for name in sorted(names, key=lambda name: name != ours)
-    }
+    given_BS = documents_BS.expand(case.rows, -1)
+    prepared: dict[str, Documents] = {OURS: prepare(given_BS, ours)}
+    with mock.patch.object(attention, "FEW_PAIRS", 1):  # `rows` whether it pays or not
+        prepared |= {name: prepare(given_BS, name) for name in names}
+    return {name: partial(work, side(partial(attend, documents=documents))) for name, documents in prepared.items()}
 
 
 def check(works: Works, dtype: torch.dtype) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import varlen
 
-from looplm.attention import AttentionName, Ragged, attend, choose_attention, multiplied, prepare, summed, why_not
+from looplm.attention import AttentionName, Ragged, Rows, attend, choose_attention, multiplied, prepare, summed, why_not
 from looplm.config import ModelConfig, ObjectiveConfig
 from looplm.execution import Execution
 from looplm.lightning_module import training_loss
@@ -35,12 +35,19 @@ def projections(dtype: torch.dtype, device: str = "cpu", size: int = 8) -> list[
 
 
 def outcome(name: AttentionName, dtype: torch.dtype, device: str = "cpu", size: int = 8) -> list[Tensor]:
-    """The mixture and the gradients towards query, key and value."""
+    """The mixture and the gradients towards query, key and value, without what padding gets."""
     leaves = projections(dtype, device, size)
     mixed_BSHK = attend(*leaves, prepare(DOCUMENTS_BS.to(device), name))
     slope_BSHK = torch.randn(mixed_BSHK.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    slope_BSHK[DOCUMENTS_BS == PADDING] = 0
     gradients = torch.autograd.grad((mixed_BSHK * slope_BSHK.to(device, dtype)).sum(), leaves)
-    return [x.detach().cpu() for x in (mixed_BSHK, *gradients)]
+    return [x.detach().cpu()[DOCUMENTS_BS != PADDING] for x in (mixed_BSHK, *gradients)]
+
+
+@pytest.fixture
+def any_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents become rows however long they are."""
+    monkeypatch.setattr("looplm.attention.FEW_PAIRS", 100.0)
 
 
 def one_by_one(query_MHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, begins: Tensor) -> Tensor:
@@ -76,7 +83,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=flash_attn_varlen_func))
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("stand_ins", "any_length")
 @pytest.mark.parametrize("name", ["rows", "varlen", "flash"])
 def test_every_kernel_gives_the_numbers_of_sdpa(name: AttentionName) -> None:
     for got, wanted in zip(outcome(name, torch.float64), outcome("sdpa", torch.float64), strict=True):
@@ -107,8 +114,8 @@ def test_short_rows_written_out_give_the_numbers_of_sdpa(written_out: Callable[.
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_gives_the_numbers_of_sdpa_forward() -> None:
     """On a CPU it has no backward pass."""
-    got = attend(*(x.detach() for x in projections(torch.float32)), prepare(DOCUMENTS_BS, "flex"))
-    torch.testing.assert_close(got, outcome("sdpa", torch.float32)[0])
+    got_BSHK = attend(*(x.detach() for x in projections(torch.float32)), prepare(DOCUMENTS_BS, "flex"))
+    torch.testing.assert_close(got_BSHK[DOCUMENTS_BS != PADDING], outcome("sdpa", torch.float32)[0])
 
 
 @GPU
@@ -124,6 +131,26 @@ def test_every_kernel_on_a_gpu_in_bfloat16(name: AttentionName, size: int) -> No
         assert (got.double() - wanted).norm() < 2e-2 * wanted.norm()
 
 
+def test_documents_become_rows_where_that_saves_pairs() -> None:
+    def rows(*lengths: int) -> tuple[int, ...] | None:
+        """The shape that two rows of 16 positions take; documents so long, then padding, are in the first."""
+        documents_BS = torch.full((2, 16), PADDING, dtype=torch.int32)
+        documents_BS[1] = torch.arange(16) // 8
+        documents_BS[0, : sum(lengths)] = torch.tensor(
+            [4 + number for number, length in enumerate(lengths) for _ in range(length)]
+        )
+        prepared = prepare(documents_BS, "rows")
+        return tuple(prepared.source_NL.shape) if isinstance(prepared, Rows) else None
+
+    assert rows(8, 8) == (4, 8)  # 4 x 8 x 8 pairs of 2 x 16 x 16, half of them
+    assert rows(8, 1) == (4, 8)  # the padding is no row
+    assert rows(8, 4, 4) is None
+    assert rows(9) == (3, 9)
+    assert rows(10) is None
+    assert rows() == (3, 8)  # what begins with padding has one row too many
+
+
+@pytest.mark.usefixtures("any_length")
 def test_a_model_trains_alike_with_documents_as_rows(packed_batch: Batch, vocab_size: int) -> None:
     def gradients(name: AttentionName) -> dict[str, Tensor]:
         model = LoopLM(ModelConfig(layers=2, loops=2, hidden_size=16, init_std=0.2), vocab_size)
@@ -141,15 +168,15 @@ def test_a_training_uses_the_kernel_it_is_told(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr("looplm.model.prepare", lambda documents, name: asked.append(name) or prepare(documents, name))
-    for attention in ("auto", "rows"):
+    for attention in ("auto", "sdpa"):
         execution = Execution(compile="off", attention=attention, checkpoint_every_seconds=0)
         train(batch_at=lambda step: packed_batch, execution=execution, folder=tmp_path / attention)
-    assert set(asked) == {"sdpa", "rows"}
+    assert set(asked) == {"rows", "sdpa"}
 
 
 def test_what_cannot_run_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_attention("cpu", "32-true") == "sdpa"
+    assert choose_attention("cpu", "32-true") == "rows"
     assert why_not("rows", "cpu", "32-true") is None
     for name in ("varlen", "flash", "flex"):
         assert why_not(name, "cpu", "bf16-mixed") == "needs a CUDA device"

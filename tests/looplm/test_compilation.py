@@ -55,3 +55,33 @@ def test_attention_of_short_rows_is_written_out(graphs: Graphs, positions: int, 
     trained(ModelConfig(hidden_size=16), positions=positions)
     called = {getattr(node.target, "__name__", node.target) for node in graphs[-1].graph.nodes}
     assert called & {"bmm", "scaled_dot_product_attention"} == ({calls} if calls else set())
+
+
+def test_documents_of_any_number_and_length_do_not_exhaust_the_compiler(graphs: Graphs) -> None:
+    model = LoopLM(ModelConfig(loops=2, hidden_size=16), VOCAB_SIZE)
+    model.attention = "rows"
+    run = model.run_segment
+    compile_segments(model, None)
+    compiled_run = model.run_segment
+    positions = 240
+    for rows, length in [
+        (2, 6),
+        (2, 5),
+        (3, 6),
+        (3, 30),
+        (4, 29),
+        (4, 60),
+        (3, 59),
+        (2, 200),
+        (5, 199),
+        (5, 7),
+        (4, 40),
+    ]:
+        documents_BS = torch.arange(positions).div(length, rounding_mode="floor").expand(rows, -1)
+        tokens_BS = torch.arange(rows * positions).view(rows, positions) % VOCAB_SIZE
+        states = {}
+        for model.run_segment in (run, compiled_run):
+            states[model.run_segment] = model.exit_states(tokens_BS, documents_BS)[-1]
+        torch.testing.assert_close(states[compiled_run], states[run])
+        states[compiled_run].sum().backward()
+    assert len(graphs) < torch._dynamo.config.recompile_limit
