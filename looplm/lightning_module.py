@@ -1,5 +1,6 @@
 """The Lightning module: a model, its objective and its optimiser, a chunk of steps at a time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -39,6 +40,7 @@ class LoopTraining(pl.LightningModule):
 
     What the objective does not train is left without gradients, so that the optimiser passes it over. `provenance` is
     written into every checkpoint as it is. With `cuda_graphs` all steps but those that are looked into are replayed.
+    `meanwhile` is called once a chunk, when the device has been told all of it.
 
     Raises (from `training_step`, and before a checkpoint is written):
         FloatingPointError: naming the step at which the training diverged (see `LossWatch`), or the parameter that is
@@ -53,6 +55,7 @@ class LoopTraining(pl.LightningModule):
         steps: int,
         provenance: dict[str, Any],
         cuda_graphs: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -69,6 +72,7 @@ class LoopTraining(pl.LightningModule):
         self.chunk_loss = float("nan")
         self.watch = LossWatch(model.vocab_size)
         self.stability: list[Reading] = []
+        self._meanwhile = meanwhile
         self._replayed = RecordedGradients(list(model.parameters()), self._gradients) if cuda_graphs else None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -106,6 +110,7 @@ class LoopTraining(pl.LightningModule):
             optimizer.zero_grad()
             losses.append(loss)
             norms.append(norm)
+        self._meanwhile()  # a GPU is still at work; what follows waits for it
         losses_S = self._sum(torch.stack(losses))
         health_S2 = torch.stack([losses_S, torch.stack(norms)], dim=1)
         for number, (loss_value, norm_value) in enumerate(health_S2.tolist()):

@@ -221,8 +221,17 @@ class Sitting:
         if initial is not None:
             initial.load_into(model)
         model.attention = execution.attention_kernel(self.precision)
-        module = LoopTraining(model, self.objective, self.optimizer, self.steps, self.provenance, execution.cuda_graphs)
-        first, folder = ranks.global_rank() == 0, self.path.parent
+        rank, folder = ranks.global_rank(), self.path.parent
+        data = StepData(self.batch_at, self.steps, execution.chunk_steps, rank, devices)
+        module = LoopTraining(
+            model,
+            self.objective,
+            self.optimizer,
+            self.steps,
+            self.provenance,
+            execution.cuda_graphs,
+            meanwhile=data.make_ahead,
+        )
         with _quiet_lightning():
             if self.compiles:
                 compile_segments(model, execution.cache_folder)
@@ -232,7 +241,7 @@ class Sitting:
                 strategy="auto" if devices == 1 else DDPStrategy(timeout=DEVICE_TIMEOUT),
                 precision=self.precision,
                 max_epochs=1,
-                logger=(first and open_logger(execution, folder)) or False,
+                logger=(rank == 0 and open_logger(execution, folder)) or False,
                 log_every_n_steps=1,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
@@ -243,8 +252,4 @@ class Sitting:
                     _AfterChunk(module, self.path, execution.checkpoint_every_seconds, on_progress, should_stop)
                 ],
             )
-            trainer.fit(
-                module,
-                datamodule=StepData(self.batch_at, self.steps, execution.chunk_steps, ranks.global_rank(), devices),
-                ckpt_path=self.path if self.resumes else None,
-            )
+            trainer.fit(module, datamodule=data, ckpt_path=self.path if self.resumes else None)

@@ -97,9 +97,25 @@ class StepData(pl.LightningDataModule):
         self._steps = steps
         self._chunk_steps = chunk_steps
         self._first = 0
+        self._coming: Iterator[Chunk] = iter(())
+        self._made: Chunk | None = None
 
     def train_dataloader(self) -> Iterator[Chunk]:
         """Chunks of `chunk_steps` steps; the last may be shorter."""
+        self._coming = self._chunks()
+        while True:
+            self.make_ahead()
+            if self._made is None:
+                return
+            chunk, self._made = self._made, None
+            yield chunk
+
+    def make_ahead(self) -> None:
+        """Make the chunk that will be asked for next, to be called while the device is busy with one before it."""
+        if self._made is None:
+            self._made = next(self._coming, None)
+
+    def _chunks(self) -> Iterator[Chunk]:
         for start in range(self._first, self._steps, self._chunk_steps):
             batches = [self._batch_at(step) for step in range(start, min(start + self._chunk_steps, self._steps))]
             tokens = sum(int((batch.documents_BS != PADDING).sum()) for batch in batches)

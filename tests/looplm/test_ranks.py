@@ -107,11 +107,11 @@ def test_the_end_of_one_process_is_the_end_of_the_training(tmp_path: Path) -> No
     """Dying is the machine's doing, an `OSError`; an exception is told. Another training may follow in this process."""
     lines, ended = run(tmp_path, "mishaps")
     assert ended.returncode == 0, ended.stderr
-    assert [line.get("step") for line in lines] == [1, 2, None] * 2, "a batch is fetched one step ahead"
-    assert lines[2] == {"dies": "ChildProcessError: a training process died"}
-    assert lines[5] == {"fails": "RuntimeError: the process of rank 1 failed: KeyError: 'no step 3 here'"}
+    assert [line.get("step") for line in lines] == [1, None] * 2, "a batch is made two steps ahead"
+    assert lines[1] == {"dies": "ChildProcessError: a training process died"}
+    assert lines[3] == {"fails": "RuntimeError: the process of rank 1 failed: KeyError: 'no step 3 here'"}
     for mishap in ("dies", "fails"):
-        assert checkpoint.read(tmp_path / mishap / CHECKPOINT)["global_step"] == 2
+        assert checkpoint.read(tmp_path / mishap / CHECKPOINT)["global_step"] == 1
 
 
 def test_devices_that_are_not_there_or_have_nothing_to_do_are_refused(
