@@ -13,10 +13,14 @@ import torch
 
 from looplm import checkpoint
 from looplm.config import BudgetConfig
+from looplm.execution import find_compiler
 from looplm.training import CHECKPOINT, Execution, Fitted, Progress
-from synthdata.batch import PADDING, Batch
+from synthdata.batch import PADDING, Batch, pack
+from synthdata.streams import Stream
+from synthdata.tasks.twohop import TwoHop
 
 Train = Callable[..., Fitted]
+TASK = TwoHop(entities=6, relations=2)
 
 
 def leaves(content: Any) -> list[Any]:
@@ -97,6 +101,28 @@ def test_stopped_training_carries_on(train: Train, tmp_path: Path, uninterrupted
     assert (finished.finished, finished.step, finished.tokens) == (True, 20, uninterrupted["tokens"])
     assert finished.seconds > stopped.seconds > 0
     assert same_bits(checkpoint.read(tmp_path / "run" / CHECKPOINT)["state_dict"], uninterrupted["state_dict"])
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
+def test_compiled_training_on_batches_of_many_shapes_carries_on(train: Train, tmp_path: Path) -> None:
+    """What is compiled first, and for which sizes at all, is another after the stop."""
+    stream = Stream(TASK, data_seed=0, order_seed=0)
+    batches = [pack(stream.examples(50 * step, 20 + 20 * step), context=32) for step in range(3)]
+    assert len({batch.tokens_BS.shape for batch in batches}) == 3
+    weights = []
+    for stops in (False, True):
+        folder = tmp_path / str(stops)
+        for stop in [stops, False]:
+            train(
+                folder=folder,
+                batch_at=lambda step: batches[step],
+                budget=BudgetConfig(steps=len(batches), batch_size=20),
+                execution=Execution(compile="on", chunk_steps=1, cache_folder=tmp_path / "code"),
+                should_stop=lambda stop=stop: stop,
+            )
+        weights.append(checkpoint.read(folder / CHECKPOINT)["state_dict"])
+    assert same_bits(*weights)
 
 
 def test_finished_training_is_not_repeated(train: Train) -> None:
