@@ -2,7 +2,7 @@
 
 Every side is given the same states, head, targets and exit weights, and must return the same loss and the same
 gradients before it is timed. `products alone` computes nothing but the three matrix products: the floor. Where there is
-a C++ compiler, all logits are also left to torch.compile.
+a C++ compiler, all logits are also left to torch.compile, and so is what ours does with a chunk of them.
 
 Shapes in names: R = exit, N = position, M = exits and positions flattened, D = hidden, V = vocabulary.
 """
@@ -11,6 +11,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -19,8 +20,8 @@ from torch.nn import functional as F
 
 from experiments.bench.measure import Options, Row, chosen, memory_rows, paired_seconds, roofline_rows, time_rows
 from looplm.execution import compiled, find_compiler
-from looplm.loss import Backend, loop_cross_entropy, why_no_triton
-from looplm.loss.one_pass import chunk_rows, product_dtype
+from looplm.loss import Backend, loop_cross_entropy, one_pass, why_no_triton
+from looplm.loss.one_pass import chunk_rows, product_dtype, torch_rows
 
 FLOOR = "products alone"
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
@@ -145,6 +146,17 @@ def losses(device: str) -> dict[str, Loss]:
     return sides
 
 
+def _compiled_rows() -> Loss:
+    """Ours in plain PyTorch, with the row kernel left to torch.compile."""
+    rows = compiled(torch_rows)
+
+    def loss(*arguments: Tensor) -> Tensor:
+        with mock.patch.object(one_pass, "torch_rows", rows):
+            return loop_cross_entropy(*arguments, backend="chunked").loss
+
+    return loss
+
+
 def gradients(loss: Loss, given: Problem) -> list[Tensor]:
     """The loss, and its gradients towards states, head and weights: one measured run."""
     states_RND, head_VD, _, weights_RN = given
@@ -177,7 +189,7 @@ def run(options: Options) -> Iterator[Row]:
         given = problem(case, options.device)
         ways = losses(options.device)
         if find_compiler() is not None and not options.quick:
-            ways["all logits, compiled"] = compiled(_all_logits)
+            ways |= {"chunked, compiled": _compiled_rows(), "all logits, compiled": compiled(_all_logits)}
         sides = {side: partial(gradients, loss, given) for side, loss in ways.items()}
         wanted = next(iter(sides.values()))()
         for side, work in sides.items():

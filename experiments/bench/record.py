@@ -34,6 +34,7 @@ def recorded(name: str, options: Options, rows: Iterator[Row], path: Path) -> It
         "options": dataclasses.asdict(options) | {"threads": torch.get_num_threads()},
         "clock": clock(options.device).__name__,
         "device": device_model(options.device),
+        "instructions": _instructions(),
         "cores": len(os.sched_getaffinity(0)),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -59,6 +60,12 @@ def recorded(name: str, options: Options, rows: Iterator[Row], path: Path) -> It
         yield row
     content["finished"] = _now()
     write()
+
+
+def _instructions() -> list[str]:
+    """What this CPU has to multiply with; its name alone may stand for several kinds."""
+    here = torch.cpu.get_capabilities()
+    return sorted(name for name, value in here.items() if value is True and name.startswith(("amx", "avx", "fma")))
 
 
 def _version(package: str) -> str | None:

@@ -268,7 +268,7 @@ def test_rows_are_kept_with_what_decides_them(tmp_path: Path, capsys: pytest.Cap
     assert kept["begun"] <= kept["finished"]
     assert kept["clock"] == "process_time"
     assert len(kept["load"]) == 2
-    assert all(kept[name] for name in ("bench", "device", "cores", "system", "python"))
+    assert all(kept[name] for name in ("bench", "device", "instructions", "cores", "system", "python"))
 
 
 def test_what_was_measured_before_an_interruption_is_kept(tmp_path: Path) -> None:
