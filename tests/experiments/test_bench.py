@@ -305,15 +305,20 @@ def table_line(name: str, ratios: Iterable[float | None]) -> str:
 def test_the_tables_of_reference_results_are_those_of_their_files() -> None:
     lines = (BENCH / "README.md").read_text().splitlines()
     found = kept_ratios("cpu-loss")
-    shown = ("all logits", "all logits, compiled", "torch linear_cross_entropy")
+    shown = ("all logits", "all logits, compiled", "torch linear_cross_entropy", "chunked, compiled")
     for case in loss.CASES["cpu"]:
         sizes = f"{case.positions}, {case.vocab_size}, {case.hidden}, {str(case.dtype).removeprefix('torch.')}"
         times = [found[str(case), side, "time"] for side in shown]
         assert table_line(sizes, [*times, found[str(case), "all logits", "peak memory"]]) in lines
     found = kept_ratios("cpu-train")
     for model in train.CASES["cpu"]:
-        sides = (train.FROZEN, train.BARE, train.SINGLE, train.FLOOR)
+        sides = (train.FROZEN, train.PUBLIC, train.BARE, train.SINGLE, train.FLOOR)
         assert table_line(str(model), [found[str(model), side, "speed"] for side in sides]) in lines
     found = kept_ratios("cpu-choices")
     for side in {side for _, side, metric in found if metric == "speed"} - {choices.OURS}:
         assert table_line(side, [found.get((str(case), side, "speed")) for case in choices.CASES]) in lines
+    found = kept_ratios("cpu-attention")
+    for rows in attention.CASES["cpu"]:
+        sides = ("sdpa", "summed", "multiplied") if rows.document is None else ("sdpa", "rows")
+        name = str(rows.document or rows.context)
+        assert table_line(name, [found[str(rows), side, "time"] for side in sides]) in lines
