@@ -43,7 +43,7 @@ class Rows(NamedTuple):
 
     Attributes:
         source_NL: for each document's positions, which of M it is; anything beyond a document's end.
-        place_M: where each of M is among N x L.
+        place_M: where each of M is among N x L; padding anywhere.
     """
 
     source_NL: Tensor
@@ -121,7 +121,7 @@ def prepare(documents_BS: Tensor, name: AttentionName) -> Documents:
     if name == "rows":
         kept_M = (documents_BS != PADDING).flatten()
         begin_N = (begins_BS.flatten() & (kept_M | (index_M == 0))).nonzero().squeeze(1)
-        document_M = torch.searchsorted(begin_N, index_M, right=True).sub(1).clamp(min=0)
+        document_M = torch.searchsorted(begin_N, index_M, right=True) - 1
         offset_M = (index_M - begin_N[document_M]).where(kept_M, 0)
         longest = int(offset_M.max()) + 1
         if len(begin_N) * longest**2 > FEW_PAIRS * rows * positions**2:
