@@ -36,11 +36,16 @@ def _git(*arguments: str) -> str:
 
 @cache
 def device_model(device: str) -> str:
-    """Model name of the GPU, or of the CPU as Linux calls it."""
-    if device == "cuda":
-        import torch
+    """Model name of the GPU; or of the CPU, as Linux calls it, with the instructions that torch uses on it.
 
-        return torch.cuda.get_device_name()
+    CPUs of one name may differ in their instructions, and with them in rounding and speed.
+    """
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else f"{_cpu()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except FileNotFoundError:
