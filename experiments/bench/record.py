@@ -16,7 +16,7 @@ from experiments.bench.measure import Options, Row, clock
 from sweeps.files import write_atomically
 from sweeps.provenance import device_model, suite_commit
 
-PACKAGES = ("torch", "triton", "numpy", "lightning", "liger-kernel", "cut-cross-entropy", "flash-attn")
+PACKAGES = ("torch", "triton", "numpy", "lightning", "liger-kernel", "cut-cross-entropy", "flash-attn", "transformers")
 """What a figure may depend on; null where it is not installed."""
 
 
