@@ -4,6 +4,7 @@ Every released checkpoint brings it along (`modeling_ouro.py`, `configuration_ou
 no training of its own: its loss pays for the expected logits, not for the paper's objective.
 """
 
+import hashlib
 import importlib
 import sys
 from pathlib import Path
@@ -34,6 +35,12 @@ def _modules(folder: Path) -> list[Any]:
             f"--ouro is {str(folder)!r}, whose code cannot be imported ({error}); it must be a folder with "
             "configuration_ouro.py and modeling_ouro.py, and transformers be installed in the version they need"
         ) from error
+
+
+def digest(folder: Path) -> str | None:
+    """SHA-256 of the model's code, which says which of its versions ran; None where there is none."""
+    file = folder / "modeling_ouro.py"
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 class PublicLoopLM(nn.Module):

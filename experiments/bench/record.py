@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from experiments.bench.measure import Options, Row, clock
+from experiments.bench.public import digest
 from sweeps.files import write_atomically
 from sweeps.provenance import device_model, suite_commit
 
@@ -24,14 +25,16 @@ def recorded(name: str, options: Options, rows: Iterator[Row], path: Path) -> It
     """The rows as they come, each of them in the file at `path` before the next is measured.
 
     `finished` is null in the file until the last has come. `load` is how many processes wanted a core, averaged over a
-    minute, when the measurement began and when the file was written.
+    minute, when the measurement began and when the file was written. Of Ouro's public code it says which, not where it
+    lay.
 
     Raises:
         OSError: if the file cannot be written, before anything is measured.
     """
+    ouro = None if options.ouro is None else digest(Path(options.ouro))
     content: dict[str, Any] = {
         "bench": name,
-        "options": dataclasses.asdict(options) | {"threads": torch.get_num_threads()},
+        "options": dataclasses.asdict(options) | {"threads": torch.get_num_threads(), "ouro": ouro},
         "clock": clock(options.device).__name__,
         "device": device_model(options.device),
         "instructions": _instructions(),

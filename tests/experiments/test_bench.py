@@ -1,5 +1,6 @@
 """The benchmarks compare like with like, and their arithmetic is right. How fast anything is, is not tested."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -195,7 +196,10 @@ def public_code(folder: Path, **changes: str) -> list[str]:
 
 
 def test_the_public_code_is_trained_beside_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    app(public_code(tmp_path), standalone_mode=False)
+    out = tmp_path / "train.json"
+    app([*public_code(tmp_path), "--out", str(out)], standalone_mode=False)
+    code = hashlib.sha256(PUBLIC_CODE["modeling_ouro.py"].encode()).hexdigest()
+    assert json.loads(out.read_text())["options"]["ouro"] == code
     metrics = {row["metric"] for row in json.loads(capsys.readouterr().out) if row["side"] == train.PUBLIC}
     assert metrics == {"speed", "peak memory"}
 
