@@ -24,12 +24,16 @@ from torch.utils.flop_counter import register_flop_formula
 from looplm.loss.reference import IGNORED, LoopLoss
 
 KernelName = Literal["torch", "triton"]
-RowKernel = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor, Tensor]]
-"""(logits_mV, targets_m, z_loss, gradient) -> nats_m, logsumexp_m, correct_m; with `gradient` the logits become G."""
+RowKernel = Callable[[Tensor, int, Tensor, float, bool], tuple[Tensor, Tensor, Tensor]]
+"""(logits_mP, vocab_size, targets_m, z_loss, gradient) -> nats_m, logsumexp_m, correct_m; with `gradient` the logits
+become G. The padding counts for nothing, and is finite afterwards."""
 
 
-def torch_rows(logits_mV: Tensor, targets_m: Tensor, z_loss: float, gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
+def torch_rows(
+    logits_mP: Tensor, vocab_size: int, targets_m: Tensor, z_loss: float, gradient: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """The row kernel in plain PyTorch. The G of an ignored target is of no meaning: its weight is 0."""
+    logits_mV = logits_mP[:, :vocab_size]
     low = logits_mV.dtype in (torch.bfloat16, torch.float16)
     work_mV = logits_mV.float() if low else logits_mV
     kept_m = targets_m != IGNORED
@@ -89,7 +93,7 @@ def one_pass(
     positions, vocab_size, dtype = len(states_MD), len(head_VD), product_dtype(states_MD.dtype, states_MD.device.type)
     row_kernel = _row_kernel(kernel)
     exact = torch.promote_types(dtype, torch.float32)
-    # Tensor cores want multiples of 128. Rows of zeros give logits of 0, which the row kernel leaves as they are.
+    # Tensor cores want multiples of 128. Rows of zeros add nothing to a product, whatever G has there.
     padding = -vocab_size % 128 if kernel == "triton" else 0
     head_PD = F.pad(head_VD.to(dtype), (0, 0, 0, padding)) if padding else head_VD.to(dtype)
     weights_M = weights_M.to(exact).where(targets_M != IGNORED, 0)
@@ -102,7 +106,7 @@ def one_pass(
         m = slice(start, min(start + rows, positions))
         states_mD = states_MD[m].to(dtype)
         logits_mP = torch.mm(states_mD, head_PD.t(), out=buffer_mP[: m.stop - start])
-        nats_M[m], logsumexp_M[m], correct_M[m] = row_kernel(logits_mP[:, :vocab_size], targets_M[m], z_loss, gradient)
+        nats_M[m], logsumexp_M[m], correct_M[m] = row_kernel(logits_mP, vocab_size, targets_M[m], z_loss, gradient)
         if gradient:
             weights_m1 = weights_M[m].unsqueeze(1)
             torch.mul(torch.mm(logits_mP, head_PD), weights_m1, out=dstates_MD[m])
