@@ -49,7 +49,7 @@ class Logger(enum.StrEnum):
 
 
 LoggerOption = Annotated[
-    Logger, typer.Option(help="Also log to TensorBoard or W&B, in each cell's folder (extra [loggers]).")
+    Logger, typer.Option(help="Also log to TensorBoard or W&B, in each cell's folder (extra \\[loggers]).")
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
 DevicesOption = Annotated[
@@ -141,7 +141,8 @@ def train(
         traceback = store.folder(cell.id) / "traceback.txt"
         console.print(f"[red]failed[/]: {store.error(cell.id)} (all of it: {traceback})")
         raise typer.Exit(1)
-    console.print(cell_table(cell, store.read([cell.id]).records))
+    rows = store.read([cell.id])
+    console.print(cell_table(cell, rows.cells, rows.records))
     console.print(f"{cell.id}  {store.folder(cell.id)}")
 
 

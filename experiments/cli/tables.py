@@ -239,28 +239,39 @@ def status_table(plan: Plan, found: Sequence[CellStatus]) -> Table:
     return table
 
 
-def cell_table(cell: Cell, records: pl.DataFrame) -> Table:
-    """What was measured on one cell: accuracy by split and loop, beside the floor of the split."""
-    found = records.filter(pl.col("difficulty").is_null())
-    loops = sorted(found.filter(pl.col("metric") == "accuracy")["loop"].drop_nulls().unique())
-    table = Table("split", "n", title=f"{cell.task.name}  {cell.name}: accuracy", title_justify="left")
-    for loop in loops:
-        table.add_column("mixture" if loop == 0 else f"loop {loop}", justify="right")
-    table.add_column("given recall, last loop", justify="right")
-    table.add_column("floor", justify="right")
-    for split in found.filter(pl.col("metric") == "accuracy")["split"].unique(maintain_order=True):
-        here = found.filter(pl.col("split") == split)
+_MEASURES = {
+    "accuracy": "{:.1%}",
+    "accuracy_given_recall": "{:.1%}",
+    "bits_per_parameter": "{:.3f}",
+}
+"""What a cell's table shows of it, and how a value is written."""
 
-        def value(metric: str, loop: int | None, here: pl.DataFrame = here) -> str:
-            chosen = here.filter(pl.col("metric") == metric, pl.col("loop").eq_missing(loop))
-            if chosen.is_empty() or chosen["value"][0] is None:
-                return ""
-            return f"{chosen['value'][0]:.1%}"
 
-        n = str(here.filter(pl.col("metric") == "accuracy")["n"].max())
-        accuracies = [value("accuracy", loop) for loop in loops]
+def cell_table(cell: Cell, cells: pl.DataFrame, records: pl.DataFrame) -> Table:
+    """What was measured on one cell, by split and loop: accuracies beside the floor of the split, bits beside R_max."""
+    found = records.filter(pl.col("difficulty").is_null(), pl.col("metric").is_in([*_MEASURES, "floor/best"]))
+    values = {
+        (row["split"], row["metric"], row["loop"]): row
+        for row in found.iter_rows(named=True)
+        if row["value"] is not None
+    }
+    loops = sorted({loop for _, metric, loop in values if metric in _MEASURES and loop is not None})
+    ceiling_bits = cells["constants"].str.json_path_match("$.ceiling_bits").cast(pl.Float64)[0]
+    table = Table("split", "measure", title=f"{cell.task.name}  {cell.name}", title_justify="left")
+    for name in ("n", *("mixture" if loop == 0 else f"loop {loop}" for loop in loops), "floor", "R_max"):
+        table.add_column(name, justify="right")
+    for split, metric in dict.fromkeys((split, metric) for split, metric, _ in values if metric in _MEASURES):
+        write = _MEASURES[metric].format
+        here = [values.get((split, metric, loop)) for loop in loops]
+        floor = values.get((split, "floor/best", None)) if metric == "accuracy" else None
+        bounded = metric == "bits_per_parameter" and ceiling_bits is not None
         table.add_row(
-            split, n, *accuracies, value("accuracy_given_recall", cell.model.exits), value("floor/best", None)
+            split,
+            metric.replace("_", " "),
+            str(max(row["n"] for row in here if row)),
+            *(write(row["value"]) if row else "" for row in here),
+            write(floor["value"]) if floor else "",
+            write(ceiling_bits / cells["parameters"][0]) if bounded else "",
         )
     return table
 

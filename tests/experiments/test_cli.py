@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -228,6 +229,23 @@ def test_damaged_rows_are_set_aside_and_measured_again(
     assert again.splitlines()[-12:] == table
     (aside,) = tmp_path.glob("cells/*/rows-set-aside-*/cell.parquet")
     assert aside.read_bytes() == whole[: len(whole) // 2]
+
+
+def test_a_trained_cell_shows_its_bits_beside_what_can_be_stored(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("experiments.cli.console.console.width", 150)
+    tiny = ["task=records", "task.people=20", "model.hidden_size=16", "model.loops=2", "objective.name=entropy"]
+    arguments = [*tiny, "budget.steps=2", "budget.batch_size=20", "--compile", "off", "--runs", str(tmp_path)]
+    assert looplm(monkeypatch, "train", *arguments) == 0
+    shown = {line.split("│")[2].strip(): line for line in capsys.readouterr().out.splitlines() if "people" in line}
+    found = Store(tmp_path).read([next(tmp_path.glob("cells/*")).name])
+    at = {
+        row["loop"]: row["value"] for row in found.records.filter(pl.col("metric") == "bits_per_parameter").to_dicts()
+    }
+    stored = 20 * (18 - math.log2(20) + 48) / found.cells["parameters"][0]
+    wanted = ["people", "bits per parameter", "20", *(f"{at[loop]:.3f}" for loop in (0, 1, 2)), "", f"{stored:.3f}"]
+    assert [cell.strip() for cell in shown["bits per parameter"].split("│")[1:-1]] == wanted
 
 
 def test_without_a_compiler_it_runs_eager_and_says_so(
