@@ -104,6 +104,13 @@ def test_the_constants_of_the_biographies():
         assert bits.total == pytest.approx(bits.ceiling)
 
 
+def test_as_many_people_as_names_can_be_measured():
+    nats = np.full(100, math.log(100))
+    bits = stored_bits(nats, np.zeros((100, 1)), people=100, name_bits=math.log2(100), value_bits_K=[3.0])
+    assert bits.ceiling == pytest.approx(300)
+    assert bits.total == pytest.approx(300)
+
+
 def test_bits_above_the_ceiling_are_an_error_of_measurement():
     with pytest.raises(ValueError, match=r"stored bits are .*; they must be at most the ceiling 128"):
         stored_bits(known_names() - 0.1, values(1, 1), PEOPLE, NAME_BITS, VALUE_BITS)
