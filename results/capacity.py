@@ -78,7 +78,7 @@ def stored_bits(
     if value_nats_NK.shape != (len(name_nats_N), len(value_bits_K)):
         allowed = (len(name_nats_N), len(value_bits_K))
         raise ValueError(f"value_nats_NK has shape {value_nats_NK.shape}; it must be {allowed}")
-    if not (people >= 1 and math.log2(people) <= name_bits + 1e-9):
+    if not 1 <= people <= 2**name_bits * (1 + 1e-12):  # 2 ** log2(100) is less than 100
         raise ValueError(f"people is {people}; it must be at least 1 and at most 2**name_bits = {2**name_bits:g}")
     name = people * (name_bits - name_nats_N.mean() / math.log(2))
     values_K = people * (value_bits_K - value_nats_NK.mean(axis=0) / math.log(2))

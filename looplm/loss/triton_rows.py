@@ -62,12 +62,6 @@ def _rows(  # type: ignore[no-untyped-def]
             tl.store(logits_ptr + token, slope, mask=token < width)
 
 
-def launch_size(width: int) -> tuple[int, int]:
-    """Numbers that a program holds at once, and its warps, for rows of this width."""
-    block = min(_LARGEST_BLOCK, triton.next_power_of_2(width))
-    return block, min(16, max(1, block // 512))
-
-
 def triton_rows(
     logits_mP: Tensor, vocab_size: int, targets_m: Tensor, z_loss: float, gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,7 +70,7 @@ def triton_rows(
     logsumexp_m = torch.empty_like(nats_m)
     correct_m = torch.empty_like(targets_m, dtype=torch.bool)
     width = logits_mP.shape[1]
-    block, warps = launch_size(width)
+    block = min(_LARGEST_BLOCK, triton.next_power_of_2(width))
     _rows[(len(logits_mP),)](
         logits_mP,
         logits_mP.stride(0),
@@ -90,6 +84,6 @@ def triton_rows(
         ignored=IGNORED,
         gradient=gradient,
         block=block,
-        num_warps=warps,
+        num_warps=min(16, max(1, block // 512)),
     )
     return nats_m, logsumexp_m, correct_m

@@ -1,6 +1,6 @@
 """Run as a script: compile the Triton row kernel, as `triton_rows` launches it, for GPUs that need not be there.
 
-One line of JSON a case: what ptxas says of its resources, and the widths of its accesses to logits in the PTX.
+One line of JSON a case: what ptxas says of its resources, and how many loads and stores of the PTX are narrow.
 """
 
 import json
@@ -61,12 +61,14 @@ def resources(cubin: bytes) -> dict[str, int]:
     return {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", said)}
 
 
-def access_bytes(ptx: str) -> dict[str, int]:
-    """The widest load and the widest store of global memory, in bytes."""
-    widest = {"ld": 0, "st": 0}
+def narrow_accesses(ptx: str) -> dict[str, int]:
+    """Loads and stores of global memory that move less than 16 bytes at once, and all of them."""
+    counted = {"loads": 0, "narrow loads": 0, "stores": 0, "narrow stores": 0}
     for kind, vector, bits in re.findall(r"(ld|st)\.global\S*?(?:\.v(\d))?\.b(\d+)", ptx):
-        widest[kind] = max(widest[kind], int(vector or 1) * int(bits) // 8)
-    return widest
+        name = {"ld": "loads", "st": "stores"}[kind]
+        counted[name] += 1
+        counted[f"narrow {name}"] += int(vector or 1) * int(bits) < 128
+    return counted
 
 
 def main() -> None:
@@ -77,7 +79,7 @@ def main() -> None:
         triton_rows.triton_rows(logits_mP, vocab_size, torch.zeros(2, dtype=torch.int64), 0.0, True)
         code = compiled.code
         case = f"{name} {str(dtype).removeprefix('torch.')} {vocab_size}"
-        print(json.dumps({"case": case, **resources(code["cubin"]), **access_bytes(code["ptx"])}))
+        print(json.dumps({"case": case, **resources(code["cubin"]), **narrow_accesses(code["ptx"])}))
 
 
 if __name__ == "__main__":

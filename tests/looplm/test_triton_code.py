@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -12,7 +11,6 @@ import pytest
 
 
 @pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
-@pytest.mark.skipif(platform.system() != "Linux", reason="Triton's assembler runs on Linux")
 def test_it_compiles_without_spills_and_moves_whole_vectors_of_any_vocabulary(tmp_path: Path) -> None:
     script = Path(__file__).with_name("gpu_code.py")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
@@ -24,4 +22,7 @@ def test_it_compiles_without_spills_and_moves_whole_vectors_of_any_vocabulary(tm
     for case in cases:
         assert (case["STACK"], case["LOCAL"]) == (0, 0), case
         assert case["REG"] <= 64, case  # 1,024 threads of a multiprocessor's 65,536 registers
-        assert (case["ld"], case["st"]) == (16, 16), case
+        # Only what a row has one of is narrow: the target and its logit; nats, logsumexp and correct.
+        assert (case["narrow loads"], case["narrow stores"]) == (2, 3), case
+        assert case["loads"] > 2, case
+        assert case["stores"] > 3, case

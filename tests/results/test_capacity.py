@@ -109,6 +109,8 @@ def test_as_many_people_as_names_can_be_measured():
     bits = stored_bits(nats, np.zeros((100, 1)), people=100, name_bits=math.log2(100), value_bits_K=[3.0])
     assert bits.ceiling == pytest.approx(300)
     assert bits.total == pytest.approx(300)
+    with pytest.raises(ValueError, match="people is 101"):
+        stored_bits(nats, np.zeros((100, 1)), people=101, name_bits=math.log2(100), value_bits_K=[3.0])
 
 
 def test_bits_above_the_ceiling_are_an_error_of_measurement():
