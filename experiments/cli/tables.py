@@ -1,5 +1,6 @@
 """Plans, states and results as tables in the terminal, and as plain rows for `--json`."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -256,7 +257,8 @@ def cell_table(cell: Cell, cells: pl.DataFrame, records: pl.DataFrame) -> Table:
         if row["value"] is not None
     }
     loops = sorted({loop for _, metric, loop in values if metric in _MEASURES and loop is not None})
-    ceiling_bits = cells["constants"].str.json_path_match("$.ceiling_bits").cast(pl.Float64)[0]
+    constants = json.loads(cells["constants"][0])
+    ceiling_bits = constants.get("ceiling_bits", constants.get("fact_bits"))
     table = Table("split", "measure", title=f"{cell.task.name}  {cell.name}", title_justify="left")
     for name in ("n", *("mixture" if loop == 0 else f"loop {loop}" for loop in loops), "floor", "R_max"):
         table.add_column(name, justify="right")
@@ -273,6 +275,8 @@ def cell_table(cell: Cell, cells: pl.DataFrame, records: pl.DataFrame) -> Table:
             write(floor["value"]) if floor else "",
             write(ceiling_bits / cells["parameters"][0]) if bounded else "",
         )
+    if any(metric == "accuracy_given_recall" for _, metric, _ in values):
+        table.caption = "given recall: of questions whose facts that loop recalls; n is the most of any loop"
     return table
 
 

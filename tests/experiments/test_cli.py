@@ -227,6 +227,9 @@ def test_damaged_rows_are_set_aside_and_measured_again(
     again = capsys.readouterr().out
     assert "damaged rows set aside" in again
     assert again.splitlines()[-12:] == table
+    shown = next(line for line in table if "bits per parameter" in line).split("│")[1:-1]
+    parameters = Store(tmp_path).read([rows.parents[1].name]).cells["parameters"][0]
+    assert float(shown[-1]) == pytest.approx(12 * 3 * math.log2(12) / parameters, abs=5e-4)
     (aside,) = tmp_path.glob("cells/*/rows-set-aside-*/cell.parquet")
     assert aside.read_bytes() == whole[: len(whole) // 2]
 
