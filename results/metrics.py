@@ -14,8 +14,10 @@ class Metric:
 
     Attributes:
         better: whether `higher` or `lower` values are better; None where neither is.
-        worst: what a replicate that failed counts as: nothing answered, nothing stored. None where there is no such
-            value (a loss has no upper end): then it can only be left out, which whoever shows the rest has to say.
+        worst: what a replicate that failed counts as: nothing answered, nothing stored. (Bits go below 0 where a model
+            is surer of what is wrong than one that knows nothing; a failed one is taken to know nothing.) None where
+            there is no such value (a loss has no upper end): then it can only be left out, which whoever shows the rest
+            has to say.
     """
 
     better: Literal["higher", "lower"] | None = None

@@ -21,7 +21,7 @@ def total_parameters(cell: Cell) -> int:
 
 
 def training_flops_by_group(cell: Cell) -> dict[str, float]:
-    """FLOPs of the whole training by group, for the batches that the first block of the stream makes on average."""
+    """FLOPs of the whole training by group, for the batches that the beginning of the stream makes on average."""
     rows, trained = _batch_shape(cell)
     per_position = accounting.training_flops(
         cell.model, cell.vocab_size, cell.objective, steps=1, rows=1, context=cell.context, trained_positions=1
@@ -44,13 +44,20 @@ def estimated_seconds(cell: Cell) -> float:
 
 def _batch_shape(cell: Cell) -> tuple[float, float]:
     """Rows of a batch and trained positions in it, on average."""
-    rows, trained = _block_shape(cell.task, cell.seeds.data_seed, cell.budget.layout, cell.context)
-    share = cell.batch_size / BLOCK
-    return rows * share, trained * share
+    task, data_seed, size = cell.task, cell.seeds.data_seed, cell.batch_size
+    rows = size if cell.budget.layout == "pad" else _packed_rows(task, data_seed, size, cell.context)
+    return rows, _trained_positions(task, data_seed) / BLOCK * size
 
 
 @cache
-def _block_shape(task: Task, data_seed: int, layout: str, context: int) -> tuple[int, int]:
-    examples = Stream(task, data_seed, order_seed=0).examples(0, BLOCK)
-    rows = len(examples) if layout == "pad" else len(pack(examples, context).tokens_BS)
-    return rows, int(examples.trained_NL.sum())
+def _trained_positions(task: Task, data_seed: int) -> int:
+    """Trained positions of the first block."""
+    return int(Stream(task, data_seed, order_seed=0).block(0).trained_NL.sum())
+
+
+@cache
+def _packed_rows(task: Task, data_seed: int, size: int, context: int) -> float:
+    """Rows of a packed batch, on average over the whole batches of the first block, or in the first."""
+    stream = Stream(task, data_seed, order_seed=0)
+    starts = range(0, max(BLOCK - size, 0) + 1, size)
+    return sum(len(pack(stream.examples(start, size), context).tokens_BS) for start in starts) / len(starts)

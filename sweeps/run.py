@@ -108,7 +108,8 @@ def run_cell(
     wrong with the machine (`OSError`: disk full, folder not writable) is raised and ends nothing.
 
     Raises:
-        ValueError: if this machine lacks the device or the compiler that `execution` insists on.
+        ValueError: if this machine lacks the device or the compiler that `execution` insists on, or the cell's data
+            seed gives a world in which something cannot be asked.
     """
     cell = cell.canonical()
     execution.torch_device()
@@ -132,6 +133,7 @@ class _Attempt:
         """Bring a cell to its end; `for_its_weights` also where its rows are there and its checkpoint is not."""
         if self._ended(cell, for_its_weights):
             return Outcome.ALREADY
+        training_flops_by_group(cell)  # draws the world and a block, so that a row can be made whatever happens
         if cell.pretrained is not None:
             outcome = self.run(cell.pretrained, for_its_weights=True)
             if outcome in (Outcome.CLAIMED, Outcome.STOPPED):

@@ -41,12 +41,19 @@ def _check_seed(name: str, seed: int) -> None:
 
 @lru_cache(maxsize=8)
 def world(task: Task, data_seed: int) -> World:
-    """The world of a data seed: which facts are true. Shared by every split and every order seed."""
+    """The world of a data seed: which facts are true. Shared by every split and every order seed.
+
+    Raises:
+        ValueError: if this seed gives a world in which something cannot be asked.
+    """
     _check_seed("data_seed", data_seed)
-    return task.world(generator({"task": task.world_config(), "data_seed": data_seed, "draw": "world"}))
+    try:
+        return task.world(generator({"task": task.world_config(), "data_seed": data_seed, "draw": "world"}))
+    except ValueError as error:
+        raise ValueError(f"data_seed is {data_seed}: {error}") from error
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def pool(task: Task, data_seed: int, split: str) -> Examples | None:
     """Every example of a finite split, or None where the task only draws."""
     task.check_split(split)
@@ -86,7 +93,7 @@ class Stream:
 
 def _identity(stream: Stream) -> dict[str, Any]:
     return {
-        "task": stream.task.config(),
+        "task": stream.task.config() if stream.split == "train" else stream.task.world_config(),
         "data_seed": stream.data_seed,
         "order_seed": stream.order_seed,
         "split": stream.split,

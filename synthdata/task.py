@@ -33,7 +33,10 @@ MAX_LENGTH = 10_000
 """Tokens of an example."""
 
 MAX_STORED = 500_000_000
-"""Numbers that a world keeps in memory."""
+"""Numbers that a world or its listed examples keep in memory."""
+
+MAX_COMPOSITIONS = 20_000_000
+"""Compositions that a world lists one by one in memory (about 30 bytes each while it is drawn)."""
 
 
 def require(condition: bool, field: str, value: Any, allowed: str) -> None:

@@ -26,7 +26,7 @@ from synthdata.questions import (
     lexicon,
 )
 from synthdata.task import Task, register, require
-from synthdata.tasks.bios import NAMES, VALUE, Bios, People
+from synthdata.tasks.bios import MAX_PEOPLE, VALUE, Bios, People
 from synthdata.vocabulary import Vocabulary
 
 Ints = npt.NDArray[np.integer]
@@ -117,7 +117,7 @@ class BioQuestions(Task):
     """
 
     name: ClassVar[str] = "bio_questions"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     source: ClassVar[str] = (
         "Allen-Zhu & Li 2023, Physics of Language Models: Parts 3.1, 3.2, arXiv 2309.14316, 2309.14402"
     )
@@ -134,9 +134,7 @@ class BioQuestions(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            4 <= self.people <= NAMES, "people", self.people, f"at least 4 and at most {NAMES}, the number of names"
-        )
+        require(4 <= self.people <= MAX_PEOPLE, "people", self.people, f"at least 4 and at most {MAX_PEOPLE:,}")
         require(0 <= self.question_share <= 1, "question_share", self.question_share, "between 0 and 1")
         require(0 <= self.hint_share <= 1, "hint_share", self.hint_share, "between 0 and 1")
         require(

@@ -25,7 +25,7 @@ from synthdata.biography import (
 )
 from synthdata.examples import UNSCORED, Examples
 from synthdata.layout import write
-from synthdata.task import Attributes, Task, register, require
+from synthdata.task import MAX_STORED, Attributes, Task, register, require
 from synthdata.vocabulary import BOS, PAD, SPECIALS, Vocabulary
 
 NAME, VALUE = 0, 1
@@ -45,6 +45,13 @@ SPANS = Spans()
 """Of the task's own reading: the name, and all values together."""
 
 NAMES = len(FIRST_NAMES) * len(MIDDLE_NAMES) * len(LAST_NAMES)
+
+LENGTH = 1 + 3 + (len(ATTRIBUTES) - 1) + sum(len(t[0]) - 1 + len(v[0]) for t, v in zip(TEMPLATES, VALUES, strict=True))
+"""Tokens of every biography, 56: BOS, the name, five pronouns, six sentences of six words besides the value, values of
+3, 1, 2, 2, 2 and 1 words."""
+
+MAX_PEOPLE = MAX_STORED // LENGTH
+"""Everybody's biography is listed in memory where they are evaluated."""
 """N0, the number of full names."""
 
 
@@ -100,7 +107,7 @@ class Bios(Task):
     difficulty: ClassVar[str] = "attributes told"
     trained_splits: ClassVar[tuple[str, ...]] = ("people",)
     spans: ClassVar[tuple[str, ...]] = ("name", "value")
-    splits = ("train", "people")
+    splits, max_length = ("train", "people"), LENGTH
 
     people: int = 1000
     variant: Literal["multi", "simple"] = "multi"
@@ -108,9 +115,7 @@ class Bios(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            1 <= self.people <= NAMES, "people", self.people, f"at least 1 and at most {NAMES}, the number of names"
-        )
+        require(1 <= self.people <= MAX_PEOPLE, "people", self.people, f"at least 1 and at most {MAX_PEOPLE:,}")
 
     @property
     def _pronouns(self) -> Words:
@@ -125,15 +130,6 @@ class Bios(Task):
     def words(self) -> Words:
         """The words of the vocabulary."""
         return vocabulary_words(self._pronouns)
-
-    @property
-    def max_length(self) -> int:
-        """Every biography has 56 tokens: BOS, the name, five pronouns, six sentences of six words besides the value,
-        values of 3, 1, 2, 2, 2 and 1 words."""
-        sentences = sum(
-            len(templates[0]) - 1 + len(values[0]) for templates, values in zip(TEMPLATES, VALUES, strict=True)
-        )
-        return 1 + 3 + (len(ATTRIBUTES) - 1) + sentences
 
     def world_config(self) -> dict[str, Any]:
         """The people are the same whatever is told of them."""

@@ -9,11 +9,8 @@ import numpy.typing as npt
 
 from synthdata.chains import ChainOfThought, Chains, Wording, ask, chains
 from synthdata.examples import Examples
-from synthdata.task import Task, register, require
+from synthdata.task import MAX_COMPOSITIONS, Task, register, require
 from synthdata.vocabulary import SPECIALS, Vocabulary, numbered
-
-MAX_COMPOSITIONS = 20_000_000
-"""Compositions are listed one by one in memory (about 30 bytes each while a world is drawn)."""
 
 
 @register

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from synthdata.chains import ChainOfThought, Chains, Wording, ask, chains, follow, spelled
 from synthdata.examples import Examples
 from synthdata.layout import Trained
-from synthdata.task import Task, register, require
+from synthdata.task import MAX_STORED, Task, register, require
 from synthdata.vocabulary import SPECIALS, Vocabulary, numbered
 
 MAX_QUESTIONS = 20_000_000
@@ -79,6 +79,12 @@ class MultiHop(Task):
             "entities",
             self.entities,
             f"a positive multiple of layers, {self.layers}",
+        )
+        require(
+            (self.entities - self._width) * self._width <= MAX_STORED,
+            "entities",
+            self.entities,
+            f"fewer: acquaintances are drawn from more than {MAX_STORED:,} pairs of people",
         )
         require(
             1 <= self.relations <= self._width,

@@ -14,6 +14,9 @@ from synthdata.vocabulary import BOS, SPECIALS, Vocabulary, numbered
 MAX_BITS = 62
 """Names and strings are numbered in 64-bit integers, so that neither may be drawn from more than 2 ** 62."""
 
+MAX_DRAWN = MAX_STORED // 50
+"""Strings of an attribute that are drawn from more: NumPy lists up to 50 times as many to draw them."""
+
 
 @dataclass(frozen=True)
 class People:
@@ -104,6 +107,12 @@ class Records(Task):
             "diversity",
             self.diversity,
             f"value_symbols ** chunk_length = {self._strings}, or less where chunks is 1",
+        )
+        require(
+            self.diversity == self._strings or self.diversity <= MAX_DRAWN,
+            "diversity",
+            self.diversity,
+            f"at most {MAX_DRAWN:,} where it is less than value_symbols ** chunk_length",
         )
 
     @property

@@ -8,11 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from synthdata.examples import NO_PART, UNSCORED, Examples
-from synthdata.task import Task, register, require
+from synthdata.task import MAX_COMPOSITIONS, Task, register, require
 from synthdata.vocabulary import BOS, PAD, SPECIALS, Vocabulary, numbered
-
-MAX_COMPOSITIONS = 20_000_000
-"""Compositions are listed one by one in memory (about 30 bytes each while a world is drawn)."""
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,13 @@ def test_a_diverging_cell_is_a_failure_that_status_explains(store: Store) -> Non
     assert run_cell(wild, store, EAGER, retry_failed=True) is Outcome.FAILED
 
 
+def test_a_world_that_cannot_be_drawn_is_refused_before_anything_is_written(store: Store) -> None:
+    impossible = cell("task.entities=6", "task.relations=2", "task.held_out_facts=0.17", "seeds.data_seed=0")
+    with pytest.raises(ValueError, match="data_seed is 0: split 'ood_both' of task 'twohop' would be empty"):
+        run_cell(impossible, store, EAGER)
+    assert not store.folder(impossible.id).exists()
+
+
 def test_a_full_disk_ends_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")

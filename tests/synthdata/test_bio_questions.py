@@ -11,7 +11,7 @@ import pytest
 from synthdata.biography import ATTRIBUTES, FIRST_NAMES, LAST_NAMES, MIDDLE_NAMES, VALUES
 from synthdata.examples import Examples
 from synthdata.questions import KINDS
-from synthdata.streams import BLOCK, Stream, pool, world
+from synthdata.streams import BLOCK, Stream, evaluation_set, pool, world
 from synthdata.tasks.bio_questions import BioQuestions
 from synthdata.tasks.bios import Bios
 
@@ -183,6 +183,9 @@ def test_two_phases_share_the_world_and_the_vocabulary() -> None:
     for task in (facts, questions):
         assert np.array_equal(world(task, 3).said_NC, world(TASK, 3).said_NC)
         assert np.array_equal(world(task, 3).trained.person_P, world(TASK, 3).trained.person_P)
+    assert texts(evaluation_set(questions, 3, "classification", 50)) == texts(
+        evaluation_set(TASK, 3, "classification", 50)
+    )
     assert all("?" in text for text in texts(Stream(questions, 0, 0).examples(0, 2 * BLOCK)))
     told = Counter(texts(Stream(facts, 0, 0).examples(0, 4 * 300)))
     assert set(told.values()) == {4}
@@ -265,7 +268,7 @@ def test_who_is_searched_for_can_be_found() -> None:
     ("parameters", "message"),
     [
         ({"people": 3}, "people is 3; it must be at least 4"),
-        ({"people": 160_000_001}, "people is 160000001; it must be at least 4 and at most 160000000"),
+        ({"people": 8_928_572}, "people is 8928572; it must be at least 4 and at most 8,928,571"),
         ({"question_share": 1.1}, "question_share is 1.1; it must be between 0 and 1"),
         ({"question_share": float("nan")}, "question_share is nan; it must be between 0 and 1"),
         ({"hint_share": -0.1}, "hint_share is -0.1; it must be between 0 and 1"),

@@ -154,6 +154,10 @@ def test_fact_bits_count_the_worlds() -> None:
         ({"layers": 2}, "layers is 2; it must be at least 3"),
         ({"entities": 501}, "entities is 501; it must be a positive multiple of layers, 5"),
         ({"entities": 0}, "entities is 0; it must be a positive multiple of layers, 5"),
+        (
+            {"entities": 60_000},
+            "entities is 60000; it must be fewer: acquaintances are drawn from more than 500,000,000",
+        ),
         ({"relations": 101}, "relations is 101; it must be at least 1 and at most 100, the people of a layer"),
         ({"hops": 5}, "hops is 5; it must be at least 2 and below layers, 5"),
         ({"hops": 4, "relations": 30}, "hops is 4; it must be fewer"),

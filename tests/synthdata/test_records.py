@@ -129,6 +129,10 @@ def test_the_measure_reaches_its_ceiling_for_a_perfect_model_and_zero_for_an_ign
             {"value_symbols": 8},
             "diversity is 256; it must be value_symbols ** chunk_length = 64, or less where chunks is 1",
         ),
+        (
+            {"diversity": 10_000_001, "chunk_length": 10},
+            "diversity is 10000001; it must be at most 10,000,000 where it is less than value_symbols ** chunk_length",
+        ),
         ({"diversity": 10, "chunks": 2}, "diversity is 10; it must be value_symbols ** chunk_length = 256"),
     ],
 )
