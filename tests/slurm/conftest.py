@@ -28,7 +28,7 @@ from sweeps.run import run_cell
 from sweeps.status import CellStatus, State, tally
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_SECONDS = 240.0
+WAIT_SECONDS = 480.0
 """Far longer than anything takes; a machine may be busy."""
 
 
