@@ -138,20 +138,25 @@ class Report:
 
     def _tuning(self) -> list[str]:
         """How each part was tuned at this scale."""
-        lines, plain = [], []
+        lines: dict[str, list[str]] = {}
+        plain = []
         for part in dict.fromkeys(self.evidence.members["part"]):
-            found = self.grid.tuning.get(self.scale, {}).get(part)
-            if found is None:
+            found = self.grid.tuned(self.scale, part)
+            if not found:
                 plain.append(part)
                 continue
             search = found["search"]
-            counts = sorted({len(trials) for trials in found["trials"].values()})
-            lines.append(
-                f"{part}: {search['key']} between {search['low']:g} and {search['high']:g} by {search['metric']} on "
-                f"{search['split']} in world {search['seed']}, {ranges(counts)} trials for each of "
-                f"{', '.join(found['choices'])}"
+            tried: dict[tuple[int, float, float], list[str]] = {}
+            for arm, (low, high) in found["ranges"].items():
+                tried.setdefault((len(found["trials"][arm]), low, high), []).append(arm)
+            how = f"{search['key']} by {search['metric']} on {search['split']} in world {search['seed']}, " + "; ".join(
+                f"{trials} trials between {low:g} and {high:g} for each of {', '.join(arms)}"
+                for (trials, low, high), arms in tried.items()
             )
-        return lines + ([f"{', '.join(plain)}: settings of the grid, not tuned at this scale"] if plain else [])
+            lines.setdefault(how, []).append(part)
+        return [f"{', '.join(parts)}: {how}" for how, parts in lines.items()] + (
+            [f"{', '.join(plain)}: settings of the grid, not tuned at this scale"] if plain else []
+        )
 
 
 def ranges(numbers: list[int]) -> str:

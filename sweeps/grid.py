@@ -183,7 +183,7 @@ class Grid:
         `looped` keeps the cells, by arm, that partners at this point are solved from.
         """
         _, arms = self._part(part)
-        own = self.tuning.get(scale, {}).get(part, {}).get("choices", {}).get(arm, {})
+        own = self.tuned(scale, part).get("choices", {}).get(arm, {})
         partner, change = self._solved_from(arms, arm)
         if partner is None:
             return Cell.from_config(assigned(self._config(scale, part, change, point, overrides), own)), None
@@ -224,6 +224,14 @@ class Grid:
     def arms(self, part: str) -> list[str]:
         """Names of a part's arms, in the file's order; none for a part that the file does not have."""
         return list(self._part(part)[1]) if part in self.text["parts"] else []
+
+    def tuned(self, scale: str, part: str) -> Mapping[str, Any]:
+        """What `tuning.yaml` has of a part at a scale; of one that is like another and was not tuned itself, what it
+        has of that one, so that the two differ by what the part changes alone. Empty where neither was tuned."""
+        found = self.tuning.get(scale, {}).get(part)
+        if found is None and "like" in self.text["parts"][part]:
+            return self.tuned(scale, self.text["parts"][part]["like"])
+        return found or {}
 
     def _part(self, name: str) -> tuple[dict[str, Any], Mapping[str, Any]]:
         """Baseline and arms of a part; one that is like another takes both from it, with its own changes."""

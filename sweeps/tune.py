@@ -181,19 +181,28 @@ def _whom(claimed: dict[str, Any] | None) -> str:
 
 
 def write_choices(path: Path, scale: str, tuned: Tuned) -> None:
-    """Put the outcome into a `tuning.yaml`, in place of what it said of the same arms of this part at this scale."""
+    """Put the outcome into a `tuning.yaml`, in place of what it said of the same arms of this part at this scale.
+
+    Raises:
+        ValueError: if the file has other arms of the part that were tuned by another search.
+    """
     written = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
     assert isinstance(written, dict)
     search = tuned.search
     part = written.setdefault(scale, {}).setdefault(tuned.part, {})
-    part["search"] = {
-        **{key: getattr(search, key) for key in ("key", "split", "metric", "seed", "steps_share", "tolerance")},
-        **{"low": tuned.low, "high": tuned.high},
-    }
+    by = {key: getattr(search, key) for key in ("key", "split", "metric", "seed", "steps_share", "tolerance")}
+    others = sorted(part.get("choices", {}).keys() - {choice.arm for choice in tuned.choices})
+    if others and part["search"] != by:
+        raise ValueError(
+            f"{path}: {scale}.{tuned.part}.search is {part['search']}; it must be {by}, by which the arms to be added "
+            f"were tuned: tune {', '.join(others)} too, or write another file (nothing tried is lost)"
+        )
+    part["search"] = by
     for choice in tuned.choices:
         part.setdefault("choices", {})[choice.arm] = {search.key: choice.value}
+        part.setdefault("ranges", {})[choice.arm] = [tuned.low, tuned.high]
         part.setdefault("trials", {})[choice.arm] = [list(trial) for trial in choice.trials]
-    head = "# Written by `looplm tune`: per arm the chosen value and every trial as [value, score].\n"
+    head = "# Written by `looplm tune`: per arm the chosen value, the range and every trial as [value, score].\n"
     write_atomically(path, head + OmegaConf.to_yaml(written))
 
 

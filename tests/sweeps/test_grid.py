@@ -93,8 +93,20 @@ def test_tuned_choices_apply_to_their_arm_and_scale_alone() -> None:
     tuned = grid({"smoke": {"use": {"choices": {"plain": {"optimizer.lr": 0.5}}}}}).expand("smoke")
     rates = {(m.part, m.arm): m.cell.optimizer.lr for m in tuned.members}
     assert rates["use", "plain"] == 0.5
-    assert rates["use", "looped"] == rates["use_longer", "plain"] == 3e-3
+    assert rates["use", "looped"] == 3e-3
     assert {m.cell.optimizer.lr for m in grid({"smoke": {}}).expand("quick").members} == {3e-3}
+
+
+def test_a_part_that_is_like_another_is_tuned_as_it_is() -> None:
+    """What a rung of a ladder moves would else be moved by its learning rate too."""
+    of_use = {"choices": {"plain": {"optimizer.lr": 0.5}}}
+
+    def rates(tuning: dict) -> dict[tuple[str, str], float]:
+        return {(m.part, m.arm): m.cell.optimizer.lr for m in grid({"smoke": tuning}).expand("smoke").members}
+
+    assert rates({"use": of_use})["use_longer", "plain"] == 0.5
+    of_its_own = rates({"use": of_use, "use_longer": {"choices": {"plain": {"optimizer.lr": 0.25}}}})
+    assert (of_its_own["use", "plain"], of_its_own["use_longer", "plain"]) == (0.5, 0.25)
 
 
 def test_tuning_a_looped_arm_does_not_leak_into_its_partners() -> None:

@@ -187,3 +187,16 @@ def test_a_study_that_another_process_leads_is_left_to_it(tmp_path: Path) -> Non
     with pytest.raises(RuntimeError, match=f"{study} is being tuned by {another}"):
         tune_part(grid(), "smoke", "use", planted.store, planted)
     assert len(planted.ran) == 2
+
+
+def test_arms_of_one_part_are_never_of_two_searches(tmp_path: Path) -> None:
+    planted, path = Planted(Store(tmp_path / "runs"), peak(1e-2)), tmp_path / "tuning.yaml"
+    write_choices(path, "smoke", tune_part(grid(), "smoke", "use", planted.store, planted, ["plain"]))
+    write_choices(path, "smoke", tune_part(grid(), "smoke", "use", planted.store, planted, ["looped"]))
+    before = path.read_text()
+    other = tune_part(grid(tolerance=0.5), "smoke", "use", planted.store, planted, ["looped"])
+    with pytest.raises(
+        ValueError, match=r"smoke\.use\.search is .*'tolerance': 0\.0.*tune plain too, or write another"
+    ):
+        write_choices(path, "smoke", other)
+    assert path.read_text() == before
