@@ -14,7 +14,7 @@ from results.capacity import Reading, read_as
 from results.collection import Problem, read_collection, write_collection
 from results.metrics import metric as known_metric
 from results.schema import MEMBERS
-from results.statistics import Contrast, Interval, replicate_interval
+from results.statistics import Contrast, Interval, counted, replicate_interval
 from results.store import Store
 from results.verdict import Verdict, rule_from
 from results.versions import newest_evaluations
@@ -277,17 +277,25 @@ def judge(hypothesis: Mapping[str, Any], evidence: Evidence) -> Verdict:
 
 def capacity_reading(hypothesis: Mapping[str, Any], evidence: Evidence, arm: str, point: str = "{}") -> Reading:
     """Whether an arm's bits per parameter are a capacity: below the ceiling and moved by no rung of the ladder."""
-    part, reading, ladder = hypothesis["part"], hypothesis["reading"], hypothesis["ladder"]
+    part, reading = hypothesis["part"], hypothesis["reading"]
+    split, metric = reading["split"], reading["metric"]
+    ours, worst = evidence.values(part, arm, split, metric, point), known_metric(metric).worst
 
-    def mean(of: str) -> float | None:
-        interval = evidence.interval(of, arm, reading["split"], reading["metric"], point)
-        return None if interval is None else interval.mean
+    def rung(doubled: str) -> tuple[float, float] | None:
+        """Before and after, in the worlds that both were measured in."""
+        theirs = evidence.values(doubled, arm, split, metric, point)
+        both = ours.keys() & theirs.keys()
+        before, after = (counted(values, both, worst) for values in (ours, theirs))
+        return (float(before.mean()), float(after.mean())) if both else None
 
-    bits = mean(part)
+    bits = evidence.interval(part, arm, split, metric, point)
     row = evidence.cell_rows(part, arm, point).row(0, named=True)
     exposures = row["steps"] * row["batch_size"] / json.loads(row["constants"])["people"]
     return read_as(
-        bits or 0.0, ceiling(evidence, part, arm, point), exposures, *map(mean, (ladder["people"], ladder["exposures"]))
+        0.0 if bits is None else bits.mean,
+        ceiling(evidence, part, arm, point),
+        exposures,
+        {what: rung(doubled) for what, doubled in hypothesis["ladder"].items()},
     )
 
 

@@ -15,6 +15,7 @@ worse than chance has negative bits.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,28 +116,30 @@ class Reading:
     reasons: tuple[str, ...]
 
 
-def read_as(
-    bits: float, ceiling: float, exposures: float, doubled_people: float | None, doubled_exposures: float | None
-) -> Reading:
+def read_as(bits: float, ceiling: float, exposures: float, twice: Mapping[str, tuple[float, float] | None]) -> Reading:
     """Whether bits per parameter are a capacity: room is left, and neither more people nor more time changes them.
 
     Args:
         bits: bits per parameter, above 0 to be a capacity.
         ceiling: bits per parameter of a model that knows everything; `bits` must be at most `SATURATION` of it.
         exposures: how often each person was seen.
-        doubled_people: bits per parameter with twice the people; None if not measured.
-        doubled_exposures: bits per parameter with twice the exposures; None if not measured.
+        twice: by what was doubled, bits per parameter before and after it, both of the same worlds; None if that was
+            not measured.
     """
     reasons = []
     if bits <= 0:
         reasons.append(f"nothing is stored ({bits:.2f} bits per parameter)")
     elif bits > SATURATION * ceiling:
         reasons.append(f"{100 * bits / ceiling:.0f} % of the ceiling is reached, more than {100 * SATURATION:.0f} %")
-    for what, doubled in (("people", doubled_people), ("exposures", doubled_exposures)):
-        if doubled is None:
+    for what, measured in twice.items():
+        if measured is None:
             reasons.append(f"twice the {what} was not measured")
-        elif bits > 0 and abs(doubled / bits - 1) >= STABILITY:
-            change = 100 * (doubled / bits - 1)
+            continue
+        before, after = measured
+        if before <= 0 < bits:
+            reasons.append(f"twice the {what} was measured where nothing is stored ({before:.2f} bits per parameter)")
+        elif bits > 0 and abs(after / before - 1) >= STABILITY:
+            change = 100 * (after / before - 1)
             reasons.append(f"twice the {what} moves it by {change:+.1f} %, not less than {100 * STABILITY:.0f} %")
     if reasons:
         return Reading("exposures", f"bits at {exposures:g} exposures", tuple(reasons))

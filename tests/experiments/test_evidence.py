@@ -162,6 +162,19 @@ def test_bits_that_still_grow_are_no_capacity(plan: Plan) -> None:
     )
 
 
+def test_a_rung_is_compared_in_the_worlds_that_it_was_measured_in(plan: Plan) -> None:
+    """Two of the five worlds store twice as much, whatever is doubled, and the rungs have neither."""
+
+    def bits(member: Member) -> float:
+        return 2.0 if member.replicate >= 3 else 1.0
+
+    evidence = planted(plan, looped_at(0.6, 0.1), bits)
+    rungs = {member.replicate for member in plan.members if member.part == "capacity_people"}
+    assert rungs == {0, 1, 2}
+    reading = capacity_reading(grid(QUESTION).text["hypotheses"]["H1"], evidence, "plain")
+    assert reading.label == "capacity"
+
+
 def test_a_saved_folder_tells_the_same(plan: Plan, tmp_path: Path) -> None:
     evidence = planted(plan, looped_at(0.6, 0.1))
     evidence.save(tmp_path)

@@ -159,25 +159,26 @@ def test_fact_bits():
 
 
 def test_bits_are_a_capacity_only_with_room_left_and_nothing_moving():
-    reading = read_as(1.6, ceiling=2.0, exposures=1000, doubled_people=1.65, doubled_exposures=1.53)
+    reading = read_as(1.6, ceiling=2.0, exposures=1000, twice={"people": (1.6, 1.65), "exposures": (1.5, 1.43)})
     assert (reading.kind, reading.label, reading.reasons) == ("capacity", "capacity", ())
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"bits": 1.7, "doubled_people": 1.7, "doubled_exposures": 1.7}, "85 % of the ceiling is reached"),
+        ({"bits": 1.7}, "85 % of the ceiling is reached"),
         ({"bits": -0.1}, "nothing is stored"),
-        ({"doubled_people": 1.05}, r"twice the people moves it by \+5\.0 %"),
-        ({"doubled_people": 0.9}, r"twice the people moves it by -10\.0 %"),
-        ({"doubled_exposures": 1.2}, r"twice the exposures moves it by \+20\.0 %"),
-        ({"doubled_exposures": None}, "twice the exposures was not measured"),
-        ({"doubled_people": None}, "twice the people was not measured"),
+        ({"people": (1.0, 1.05)}, r"twice the people moves it by \+5\.0 %"),
+        ({"people": (2.0, 1.8)}, r"twice the people moves it by -10\.0 %"),
+        ({"exposures": (0.5, 0.6)}, r"twice the exposures moves it by \+20\.0 %"),
+        ({"exposures": (-0.5, 1.0)}, r"twice the exposures was measured where nothing is stored \(-0\.50"),
+        ({"exposures": None}, "twice the exposures was not measured"),
+        ({"people": None}, "twice the people was not measured"),
     ],
 )
 def test_otherwise_bits_are_named_by_their_exposures(change, reason):
-    given = {"bits": 1.0, "ceiling": 2.0, "exposures": 400, "doubled_people": 1.0, "doubled_exposures": 1.0}
-    reading = read_as(**(given | change))
+    twice = {what: change.get(what, (1.0, 1.0)) for what in ("people", "exposures")}
+    reading = read_as(change.get("bits", 1.0), ceiling=2.0, exposures=400, twice=twice)
     assert (reading.kind, reading.label) == ("exposures", "bits at 400 exposures")
     assert len(reading.reasons) == 1
     assert re.search(reason, reading.reasons[0])
