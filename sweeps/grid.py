@@ -34,6 +34,11 @@ _EVALUATIONS = "evaluations"
 _PRETRAINED = "pretrained"
 _SCALE_KEYS = {"about", "replicates", "parts"}
 _SCALE_PART_KEYS = {"arms", "set", "axes", "replicates"}
+_HYPOTHESIS_KEYS = {"claim", "part", "arm", "reading", "decision"}
+_HYPOTHESIS_MAY = {"partners", "against", "point", "requires", "ladder"}
+_READING_KEYS = {"split", "metric"}
+_READING_MAY = {"loop", "difficulty", "step"}
+_LADDER_KEYS = {"people", "exposures"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class Grid:
         """Read `folder/grid.yaml` and, where it exists, `folder/tuning.yaml`.
 
         Raises:
-            ValueError: for a file that is not YAML or has unknown or missing keys.
+            ValueError: for a file that is not YAML, has unknown or missing keys, or a hypothesis about a part or an arm
+                that it does not have.
         """
         text = _read(folder / "grid.yaml")
         where = str(folder / "grid.yaml")
@@ -117,7 +123,10 @@ class Grid:
                     raise unknown(f"{where}: scales.{name}: part", part, text["parts"])
                 _keys(changes or {}, _SCALE_PART_KEYS, f"{where}: scales.{name}.parts.{part}")
         tuning = folder / "tuning.yaml"
-        return cls(folder.name, text, _read(tuning) if tuning.exists() else {})
+        found = cls(folder.name, text, _read(tuning) if tuning.exists() else {})
+        for name, hypothesis in text["hypotheses"].items():
+            found._check_hypothesis(hypothesis, f"{where}: hypotheses.{name}")
+        return found
 
     def expand(self, scale: str, overrides: Sequence[str] = ()) -> Plan:
         """Every cell of the grid at a scale. `overrides` change the baseline of every part that has the key.
@@ -224,6 +233,28 @@ class Grid:
     def arms(self, part: str) -> list[str]:
         """Names of a part's arms, in the file's order; none for a part that the file does not have."""
         return list(self._part(part)[1]) if part in self.text["parts"] else []
+
+    def _check_hypothesis(self, hypothesis: Mapping[str, Any], where: str) -> None:
+        """Whether all that a hypothesis names is there, so that no sweep is run for one that cannot be judged."""
+        _keys(hypothesis, _HYPOTHESIS_KEYS | _HYPOTHESIS_MAY, where, required=_HYPOTHESIS_KEYS)
+        _keys(hypothesis["reading"], _READING_KEYS | _READING_MAY, f"{where}.reading", required=_READING_KEYS)
+        for label, change in hypothesis.get("against", {}).items():
+            _keys(change, _READING_KEYS | _READING_MAY, f"{where}.against.{label}")
+        for need in hypothesis.get("requires", []):
+            _keys(need, _READING_KEYS | {"least"}, f"{where}.requires", required=_READING_KEYS | {"least"})
+        ladder = hypothesis.get("ladder", {})
+        _keys(ladder, _LADDER_KEYS, f"{where}.ladder", required=_LADDER_KEYS if ladder else frozenset())
+        for key, part in {
+            "part": hypothesis["part"],
+            **{f"ladder.{key}": part for key, part in ladder.items()},
+        }.items():
+            if part not in self.text["parts"]:
+                raise unknown(f"{where}.{key}", part, self.text["parts"])
+        if not hypothesis.get("partners") and not hypothesis.get("against"):
+            raise ValueError(f"{where}: partners or against must name what the arm is compared with")
+        for arm in (hypothesis["arm"], *hypothesis.get("partners", [])):
+            if arm not in self.arms(hypothesis["part"]):
+                raise unknown(f"{where}: arm", arm, self.arms(hypothesis["part"]))
 
     def tuned(self, scale: str, part: str) -> Mapping[str, Any]:
         """What `tuning.yaml` has of a part at a scale; of one that is like another and was not tuned itself, what it

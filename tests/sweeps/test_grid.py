@@ -1,5 +1,6 @@
 """Grids: expansion, scales, tuning, and what a grid file can get wrong."""
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -148,6 +149,34 @@ def test_a_wrong_grid_file_is_refused_with_what_is_allowed(tmp_path: Path, chang
     OmegaConf.save(OmegaConf.create(copy.deepcopy(GRID) | change), tmp_path / "grid.yaml")
     with pytest.raises(ValueError, match=said):
         Grid.load(tmp_path).expand("smoke")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"clam": "x"}, "hypotheses.H1: key 'clam' does not exist.*Did you mean 'claim'"),
+        ({"reading": {"split": "id"}}, "hypotheses.H1.reading: key 'metric' is missing"),
+        ({"part": "usage"}, "hypotheses.H1.part 'usage' does not exist.*Did you mean 'use'"),
+        ({"arm": "loped"}, "hypotheses.H1: arm 'loped' does not exist.*Did you mean 'looped'"),
+        ({"partners": ["plain", "depe"]}, "hypotheses.H1: arm 'depe' does not exist"),
+        ({"partners": []}, "hypotheses.H1: partners or against must name"),
+        ({"against": {"the first loop": {"lop": 1}}}, "hypotheses.H1.against.the first loop: key 'lop'"),
+        ({"requires": [{"split": "facts", "metric": "accuracy"}]}, "hypotheses.H1.requires: key 'least' is missing"),
+        ({"ladder": {"people": "use_longer"}}, "hypotheses.H1.ladder: key 'exposures' is missing"),
+        ({"ladder": {"people": "use_longer", "exposures": "uze"}}, "hypotheses.H1.ladder.exposures 'uze' does not"),
+    ],
+)
+def test_a_hypothesis_that_could_not_be_judged_is_refused(
+    tmp_path: Path, change: dict[str, Any], said: str | None
+) -> None:
+    whole = {
+        **{"claim": "It does", "part": "use", "arm": "looped", "partners": ["plain"]},
+        **{"reading": {"split": "id", "metric": "accuracy"}, "decision": {"rule": "advantage_over_every"}},
+    }
+    OmegaConf.save(OmegaConf.create(GRID | {"hypotheses": {"H1": whole | change}}), tmp_path / "grid.yaml")
+    with pytest.raises(ValueError, match=said) if said else contextlib.nullcontext():
+        Grid.load(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["parts: [", "- a list", "question: ${unknown}"])
