@@ -208,6 +208,10 @@ class OptimizerConfig:
         return self.lr * (floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2)
 
 
+MAX_BATCH = 1_000_000
+"""Rows of a batch, and positions of a row: a batch is in memory as a whole."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BudgetConfig:
     """How long a model trains, and on what shape of batch.
@@ -228,10 +232,10 @@ class BudgetConfig:
     layout: Literal["pad", "pack"] = "pad"
 
     def __post_init__(self) -> None:
-        for field in ("steps", "batch_size"):
-            _require(getattr(self, field) >= 1, f"budget.{field}", getattr(self, field), "at least 1")
-        if self.context is not None:
-            _require(self.context >= 1, "budget.context", self.context, "at least 1")
+        _require(self.steps >= 1, "budget.steps", self.steps, "at least 1")
+        for field in ("batch_size", "context"):
+            size, allowed = getattr(self, field), f"at least 1 and at most {MAX_BATCH:,}"
+            _require(size is None or 1 <= size <= MAX_BATCH, f"budget.{field}", size, allowed)
         _require(self.layout in ("pad", "pack"), "budget.layout", self.layout, "pad | pack")
         units = ("examples", "windows") if self.layout == "pack" else ("examples",)
         _require(

@@ -182,6 +182,13 @@ def test_impossible_execution_is_refused(changes: dict[str, Any], message: str) 
         Execution(**changes)
 
 
+@pytest.mark.parametrize("size", [0, 10**11])
+@pytest.mark.parametrize("field", ["batch_size", "context"])
+def test_a_batch_that_no_machine_holds_is_refused(field: str, size: int) -> None:
+    with pytest.raises(ValueError, match=rf"budget\.{field} is {size}; it must be at least 1 and at most 1,000,000"):
+        BudgetConfig(**{field: size})
+
+
 def test_absent_device_and_unknown_precision_are_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"execution.device is 'cuda'; torch finds no CUDA device"):
