@@ -256,7 +256,8 @@ def judge(hypothesis: Mapping[str, Any], evidence: Evidence) -> Verdict:
     arms = [
         each for each in (arm, *partners) if each in present and not evidence.cell_rows(part, each, point).is_empty()
     ]
-    reasons = _mixed(evidence, part, arms, point) if arms else []
+    compared = [part, *hypothesis.get("ladder", {}).values()]
+    reasons = _mixed(evidence, compared, arms, point) if arms else []
     if missing := [each for each in (arm, *partners) if each not in arms]:
         reasons.append(f"no rows of {', '.join(missing)}")
     for need in hypothesis.get("requires", []):
@@ -305,13 +306,14 @@ def ceiling(evidence: Evidence, part: str, arm: str, point: str = "{}") -> float
     return float(json.loads(row["constants"])["ceiling_bits"]) / int(row["parameters"])
 
 
-def _mixed(evidence: Evidence, part: str, arms: list[str], point: str) -> list[str]:
-    """What is wrong with comparing the arms: replicates whose arms ran on different devices, backends or precisions.
+def _mixed(evidence: Evidence, parts: list[str], arms: list[str], point: str) -> list[str]:
+    """What is wrong with comparing the cells: replicates that ran on different devices, backends or precisions.
 
-    Arms are paired on the replicate, so that what a whole replicate shares cancels; a sweep may move to another
-    machine between replicates, but not within one.
+    Arms are paired on the replicate, and so are the rungs of a ladder with their part, so that what a whole replicate
+    shares cancels; a sweep may move to another machine between replicates, but not within one.
     """
-    rows = pl.concat([evidence.cell_rows(part, arm, point) for arm in arms]).filter(pl.col("status") == "done")
+    rows = pl.concat([evidence.cell_rows(part, arm, point) for part in parts for arm in arms])
+    rows = rows.filter(pl.col("status") == "done")
     reasons = []
     for column in ("device", "backend", "precision"):
         kinds = rows.group_by("replicate").agg(pl.col(column).unique().sort()).filter(pl.col(column).list.len() > 1)

@@ -175,6 +175,16 @@ def test_a_rung_is_compared_in_the_worlds_that_it_was_measured_in(plan: Plan) ->
     assert reading.label == "capacity"
 
 
+def test_a_rung_of_another_machine_than_what_it_doubles_is_no_evidence(plan: Plan) -> None:
+    full = planted(plan, looped_at(0.6, 0.1), lambda member: noisy(1.0, member))
+    assert verdict(full, "H1").outcome == "supported"
+    rung = [m.cell.id for m in plan.members if m.part == "capacity_people" and m.replicate == 1]
+    moved = full.cells.with_columns(device=pl.when(pl.col("cell").is_in(rung)).then(pl.lit("new")).otherwise("device"))
+    found = verdict(Evidence(full.members, moved, full.records), "H1")
+    assert (found.outcome, "devices are mixed in replicate 1" in found.sentence) == ("undecided", True)
+    assert verdict(Evidence(full.members, moved, full.records), "H2").outcome == "supported"
+
+
 def test_a_saved_folder_tells_the_same(plan: Plan, tmp_path: Path) -> None:
     evidence = planted(plan, looped_at(0.6, 0.1))
     evidence.save(tmp_path)

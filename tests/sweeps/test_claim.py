@@ -41,8 +41,9 @@ def test_a_held_cell_is_refused_and_a_released_one_given_again(tmp_path: Path) -
     assert first is not None
     with first:
         assert Claim.acquire(tmp_path) is None
-        assert owner(tmp_path) is not None
-        assert owner(tmp_path)["pid"] == os.getpid()  # type: ignore[index]
+        held_by = owner(tmp_path)
+        assert held_by is not None
+        assert held_by["pid"] == os.getpid()
     assert owner(tmp_path) is None
     second = Claim.acquire(tmp_path)
     assert second is not None
