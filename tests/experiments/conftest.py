@@ -1,10 +1,12 @@
-"""Evidence with planted rows, for any test of this room."""
+"""The command line in this process, and evidence with planted rows, for any test of this room."""
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
+from experiments.cli.main import main
 from experiments.evidence import Evidence, members
 from experiments.questions import grid
 from looplm.execution import Execution
@@ -13,6 +15,19 @@ from sweeps.grid import Member, Plan
 from sweeps.run import cell_row
 
 QUESTION = "capacity_vs_manipulation"
+
+
+@pytest.fixture
+def looplm(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command line in this process; its exit code."""
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["looplm", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0)
+
+    return run
 
 
 @pytest.fixture(scope="session")

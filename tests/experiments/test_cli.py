@@ -1,31 +1,20 @@
 """What users see when they are wrong, and what never needs torch."""
 
-import io
 import itertools
 import json
 import math
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from experiments.cli.main import main
-from results.collection import read_collection, write_collection
 from results.store import Store
 
 QUESTION = "capacity_vs_manipulation"
 REFERENCE = str(Path(__file__).resolve().parents[2] / "results" / "reference" / "quick-cpu")
-
-
-def looplm(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the command line in this process; its exit code."""
-    monkeypatch.setattr(sys, "argv", ["looplm", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +44,14 @@ def looplm(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_bad_input_ends_in_one_line_and_code_2(
     arguments: list[str],
     said: str,
+    looplm: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("LOOPLM_RUNS", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)
-    assert looplm(monkeypatch, *arguments) == 2
+    assert looplm(*arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("looplm: error: ")
     assert error.count("\n") == 1
@@ -70,29 +60,29 @@ def test_bad_input_ends_in_one_line_and_code_2(
 
 
 def test_an_unwritable_runs_folder_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    looplm: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "runs").write_text("a file, not a folder")
     monkeypatch.setenv("LOOPLM_RUNS", str(tmp_path / "runs"))
-    assert looplm(monkeypatch, "train", "budget.steps=1") == 2
+    assert looplm("train", "budget.steps=1") == 2
     error = capsys.readouterr().err
     assert str(tmp_path / "runs") in error
     assert error.count("\n") == 1
 
 
 def test_insisting_on_compilation_without_a_compiler_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    looplm: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert looplm(monkeypatch, "train", "budget.steps=1", "--compile", "on", "--runs", str(tmp_path / "runs")) == 2
+    assert looplm("train", "budget.steps=1", "--compile", "on", "--runs", str(tmp_path / "runs")) == 2
     assert "no C++ compiler is found" in capsys.readouterr().err
 
 
 def test_cuda_graphs_without_a_gpu_are_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    looplm: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert looplm(monkeypatch, "train", "budget.steps=1", "--cuda-graphs", "--runs", str(tmp_path / "runs")) == 2
+    assert looplm("train", "budget.steps=1", "--cuda-graphs", "--runs", str(tmp_path / "runs")) == 2
     assert "execution.device is 'cpu'; with execution.cuda_graphs it must be cuda" in capsys.readouterr().err
 
 
@@ -116,8 +106,8 @@ for arguments in (["--help"], ["plan", Q, "--scale", "smoke"], ["status", Q, "--
     assert done.returncode == 0, done.stderr
 
 
-def test_a_plan_as_data_adds_up(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert looplm(monkeypatch, "plan", QUESTION, "--scale", "lab", "--json") == 0
+def test_a_plan_as_data_adds_up(looplm: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert looplm("plan", QUESTION, "--scale", "lab", "--json") == 0
     plan = json.loads(capsys.readouterr().out)
     cells = {cell: row for row in plan["rows"] for cell in row["cells"]}
     assert plan["cells"] == len(cells)
@@ -128,9 +118,9 @@ def test_a_plan_as_data_adds_up(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def test_status_as_data_counts_every_cell(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    looplm: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert looplm(monkeypatch, "status", QUESTION, "--scale", "smoke", "--runs", str(tmp_path), "--json") == 0
+    assert looplm("status", QUESTION, "--scale", "smoke", "--runs", str(tmp_path), "--json") == 0
     status = json.loads(capsys.readouterr().out)
     assert status["counts"]["missing"] == len(status["cells"]) == sum(status["counts"].values())
 
@@ -158,72 +148,18 @@ def test_of_a_plan_too_large_to_list_the_terminal_shows_what_needs_attention(mon
     )
 
 
-def test_a_sample_is_what_the_stream_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from synthdata.streams import Stream
-    from synthdata.tasks.addition import Addition
-
-    out = tmp_path / "sample.parquet"
-    arguments = ["addition", "operands=3", "--split", "test", "--count", "50", "--seed", "9", "--out", str(out)]
-    assert looplm(monkeypatch, "sample", *arguments) == 0
-    frame = pl.read_parquet(out)
-    examples = Stream(Addition(operands=3), 0, 9, "test").examples(0, 50)
-    assert frame.schema == {"tokens": pl.List(pl.Int64), "answer": pl.List(pl.Int64), "difficulty": pl.Int64}
-    assert frame["difficulty"].to_list() == examples.difficulty_N.tolist()
-    for n, (tokens, answer) in enumerate(frame.select("tokens", "answer").iter_rows()):
-        assert tokens == examples.prompt(n) + examples.answer(n)
-        assert answer == examples.answer(n)
-
-
-def test_the_listing_has_difficulty_and_floors_of_every_split() -> None:
-    from experiments.cli.tasks import row
-    from synthdata.floors import floors
-    from synthdata.tasks.twohop import TwoHop
-
-    name, source, splits, difficulty, floor, parameters = row(TwoHop())
-    assert name == "twohop\nversion 1"
-    assert source == TwoHop.source
-    assert splits.split("\n") == ["[italic]facts[/]", "[italic]seen[/]", "id", "ood_first", "ood_second", "ood_both"]
-    assert difficulty.split("\n") == ["hops: 1", "2", "2", "2", "2", "2"]
-    assert "entities=50, relations=5" in parameters
-    untrained = {split: max(floors(TwoHop(), 0, split, 500).values()) for split in splits.split("\n")[2:]}
-    assert floor.split("\n") == ["", "", *(f"{best:.3f}" for best in untrained.values())]
-
-
-@pytest.mark.parametrize("room", [60, 150])
-def test_a_preview_shows_every_token_of_a_long_example(room: int) -> None:
-    from io import StringIO
-
-    from rich.console import Console
-
-    from experiments.cli.tasks import aligned
-    from synthdata.streams import pool
-    from synthdata.tasks.bios import Bios
-
-    task, console = Bios(people=5), Console(width=room, file=StringIO())
-    example = pool(task, 0, "people").take(slice(0, 1))
-    for table in aligned(task, example, room):
-        console.print(table)
-    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.file.getvalue().splitlines()]
-    told = {name: [cell for line in lines if line[:1] == [name] for cell in line[1:]] for name in ("input", "label")}
-    words = task.vocabulary.decode(example.tokens_NL[0]).split()
-    assert told == {"input": words[:-1], "label": words[1:]}
-    assert max(map(len, console.file.getvalue().splitlines())) <= room
-    scored = [cell for line in lines if line[:1] == ["scored"] for cell in line[1:]]
-    assert scored == [("name", "value")[span] if span >= 0 else "·" for span in example.scored_NL[0, 1:]]
-
-
 def test_damaged_rows_are_set_aside_and_measured_again(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    looplm: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("experiments.cli.console.console.width", 150)
     tiny = ["task.entities=12", "task.relations=3", "model.hidden_size=16", "budget.steps=2", "budget.batch_size=32"]
     arguments = ["train", *tiny, "--compile", "off", "--runs", str(tmp_path)]
-    assert looplm(monkeypatch, *arguments) == 0
+    assert looplm(*arguments) == 0
     table = capsys.readouterr().out.splitlines()[-12:]
     (rows,) = tmp_path.glob("cells/*/rows/cell.parquet")
     whole = rows.read_bytes()
     rows.write_bytes(whole[: len(whole) // 2])
-    assert looplm(monkeypatch, *arguments) == 0
+    assert looplm(*arguments) == 0
     again = capsys.readouterr().out
     assert "damaged rows set aside" in again
     assert again.splitlines()[-12:] == table
@@ -235,12 +171,12 @@ def test_damaged_rows_are_set_aside_and_measured_again(
 
 
 def test_a_trained_cell_shows_its_bits_beside_what_can_be_stored(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    looplm: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("experiments.cli.console.console.width", 150)
     tiny = ["task=records", "task.people=20", "model.hidden_size=16", "model.loops=2", "objective.name=entropy"]
     arguments = [*tiny, "budget.steps=2", "budget.batch_size=20", "--compile", "off", "--runs", str(tmp_path)]
-    assert looplm(monkeypatch, "train", *arguments) == 0
+    assert looplm("train", *arguments) == 0
     shown = {line.split("│")[2].strip(): line for line in capsys.readouterr().out.splitlines() if "people" in line}
     found = Store(tmp_path).read([next(tmp_path.glob("cells/*")).name])
     at = {
@@ -252,102 +188,10 @@ def test_a_trained_cell_shows_its_bits_beside_what_can_be_stored(
 
 
 def test_without_a_compiler_it_runs_eager_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    looplm: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     tiny = ["task.entities=12", "task.relations=3", "model.hidden_size=16", "budget.steps=2", "budget.batch_size=32"]
-    assert looplm(monkeypatch, "train", *tiny, "--runs", str(tmp_path / "runs")) == 0
+    assert looplm("train", *tiny, "--runs", str(tmp_path / "runs")) == 0
     assert capsys.readouterr().out.count("no C++ compiler found") == 1
-
-
-def test_tables_are_the_same_data_in_every_format(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shown = {}
-    for form in ("csv", "latex", "markdown"):
-        assert looplm(monkeypatch, "table", QUESTION, "--from", REFERENCE, "--format", form) == 0
-        shown[form] = capsys.readouterr().out
-    table = pl.read_csv(io.StringIO(shown["csv"]))
-    looped = table.filter(table="capacity", arm="looped").row(0, named=True)
-    half = looped["last loop high"] - looped["last loop"]
-    assert looped["last loop"] - looped["last loop low"] == pytest.approx(half)
-    assert f"| {looped['last loop']:.3f} ±{half:.3f} |" in shown["markdown"]
-    assert f"& {looped['last loop']:.3f} $\\pm${half:.3f} &" in shown["latex"]
-    assert looplm(monkeypatch, "table", QUESTION, "--from", REFERENCE, "--table", "capacity") == 0
-    assert capsys.readouterr().out == shown["markdown"].partition("\n**Two-hop")[0]
-
-
-def test_a_report_is_of_the_question_that_was_asked(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    frames = {name: pl.read_parquet(f"{REFERENCE}/{name}.parquet") for name in ("cells", "records", "members")}
-    write_collection(
-        tmp_path, frames["cells"], frames["records"], frames["members"].with_columns(question=pl.lit("other"))
-    )
-    assert looplm(monkeypatch, "report", QUESTION, "--from", str(tmp_path)) == 2
-    assert f"has no rows of question '{QUESTION}'; it holds other" in capsys.readouterr().err
-    two = pl.concat([frames["members"], frames["members"].with_columns(scale=pl.lit("lab"))])
-    write_collection(tmp_path, frames["cells"], frames["records"], two)
-    assert looplm(monkeypatch, "report", QUESTION, "--from", str(tmp_path)) == 2
-    assert "mixes the scales lab, quick; it must hold one" in capsys.readouterr().err
-
-
-def test_a_saved_folder_gets_its_page_and_an_index_beside_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    folder = tmp_path / "reference" / "quick"
-    shutil.copytree(REFERENCE, folder)
-    assert looplm(monkeypatch, "report", QUESTION, "--from", str(folder)) == 0
-    assert (folder / "report.html").exists()
-    assert 'href="quick/report.html"' in (folder.parent / "index.html").read_text()
-    assert looplm(monkeypatch, "report", QUESTION, "--from", str(folder), "--out", str(tmp_path / "out")) == 0
-    assert not (tmp_path / "index.html").exists()
-    assert f"--from {folder} --out {tmp_path / 'out'}" in (tmp_path / "out" / "report.html").read_text()
-
-
-def test_runs_and_what_was_saved_of_them_are_compared(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    runs = tmp_path / "runs"
-    collection = read_collection(Path(REFERENCE))
-    Store(runs).adopt(collection)
-    assert looplm(monkeypatch, "compare", REFERENCE, str(runs)) == 0
-    assert "identical" in capsys.readouterr().out
-    moved = collection.records.with_columns(value=pl.col("value") + (pl.col("split") == "people").cast(pl.Float64))
-    write_collection(tmp_path / "moved", collection.cells, moved, collection.members)
-    assert looplm(monkeypatch, "compare", REFERENCE, str(tmp_path / "moved"), "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["identical"], found["paired"], found["unpaired"]) == (False, 27, 0)
-    assert {shift["split"] for shift in found["shifts"]} == {"people"}
-    assert all(shift["beyond"] and shift["difference"] == pytest.approx(1) for shift in found["shifts"])
-    cut = runs / "cells" / collection.cells["cell"][0] / "rows" / "cell.parquet"
-    cut.write_bytes(cut.read_bytes()[:100])
-    assert looplm(monkeypatch, "compare", REFERENCE, str(runs)) == 0
-    said = capsys.readouterr().out
-    assert "left out" in said
-    assert "26 in both, 1 only in A, 0 only in B" in said
-
-
-def test_a_report_draws_the_sound_rest_and_names_what_it_left_out(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    runs, collection = tmp_path / "runs", read_collection(Path(REFERENCE))
-    store = Store(runs)
-    store.adopt(collection)
-    names = collection.members.filter(part="manipulation", arm="plain")["cell"].to_list()
-    cut = store.folder(names[0]) / "rows" / "records.parquet"
-    cut.write_bytes(cut.read_bytes()[:100])
-    (store.folder("0" * 16) / "rows").mkdir(parents=True)
-    assert looplm(monkeypatch, "report", QUESTION, "--runs", str(runs)) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert names[0] in said
-    assert "records.parquet does not match its sum" in said
-    assert "0" * 16 not in said
-    assert "26 of 27 cells have rows" in said
-    page = (runs / "reports" / f"{QUESTION}-quick" / "report.html").read_text()
-    assert "records.parquet does not match its sum" in page
-    assert (runs / "reports" / "index.html").exists()
-    assert looplm(monkeypatch, "status", QUESTION, "--runs", str(runs), "--json") == 0
-    (left_out,) = json.loads(capsys.readouterr().out)["left_out"]
-    assert (left_out["cell"], left_out["evaluation"]) == (names[0], None)

@@ -11,7 +11,6 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from experiments.cli.main import main
 from looplm.config import ModelConfig
 from looplm.decoding import generate
 from looplm.exit_rules import QExit
@@ -31,18 +30,16 @@ CELL = [
 
 @pytest.fixture
 def looplm(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    looplm: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str]]:
     """Run the command line; exit code and all output."""
     monkeypatch.setenv("LOOPLM_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr("experiments.cli.console.console.width", 200)
 
     def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["looplm", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        code = looplm(*arguments)
         captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out + captured.err
+        return code, captured.out + captured.err
 
     return run
 
