@@ -319,5 +319,5 @@ def _mixed(evidence: Evidence, parts: list[str], arms: list[str], point: str) ->
         kinds = rows.group_by("replicate").agg(pl.col(column).unique().sort()).filter(pl.col(column).list.len() > 1)
         if not kinds.is_empty():
             replicate, found = kinds.sort("replicate").row(0)
-            reasons.append(f"rows of several {column}s are mixed in replicate {replicate} ({', '.join(found)})")
+            reasons.append(f"rows of several {column}s are mixed in replicate {replicate} ({' and '.join(found)})")
     return reasons
