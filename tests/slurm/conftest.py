@@ -18,7 +18,7 @@ from results.store import Store
 from slurm import devcluster
 from slurm.cluster import Cluster, load
 from slurm.propose import propose
-from slurm.queue import Job, look
+from slurm.queue import Job, NoAnswerError, look
 from slurm.send import alone, send
 from slurm.status import statuses
 from slurm.submission import Submission
@@ -53,6 +53,19 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
     return found
 
 
+def answered(question: Callable[[], Any]) -> Any:
+    """What SLURM answers, once it does: while it reads its configuration anew, it does not."""
+
+    def answer() -> list[Any]:
+        try:
+            return [question()]
+        except NoAnswerError:
+            return []
+
+    (given,) = wait_for(answer, "SLURM answers")
+    return given
+
+
 class Scenario:
     """The two cells in a store of their own, sent to a cluster."""
 
@@ -82,11 +95,18 @@ class Scenario:
 
     def look(self) -> list[CellStatus]:
         """Where the cells stand."""
-        return statuses(self.cells, self.store)
+        return answered(lambda: statuses(self.cells, self.store, must_know=True))
 
     def jobs(self, submission: Submission) -> list[Job]:
         """The jobs of a submission that are known to its executor."""
-        return [job for key, job in look([submission]).jobs.items() if key[0] == submission.name]
+
+        def known() -> list[Job]:
+            queue = look([submission])
+            if queue.silent is not None:
+                raise NoAnswerError(queue.silent)
+            return [job for key, job in queue.jobs.items() if key[0] == submission.name]
+
+        return answered(known)
 
     def finish(self) -> None:
         """Wait for the end, and see that every cell is done once, with the records of a quiet run."""
