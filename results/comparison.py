@@ -7,9 +7,9 @@ versions of the code can be compared although their cells have other ids; else b
 from dataclasses import dataclass
 
 import polars as pl
-from scipy import stats
 
 from results.schema import MEMBERS, RECORDS
+from results.statistics import student_quantile
 
 _PLACE = ["question", "scale", "part", "arm", "point", "replicate"]
 _GROUP = ["part", "arm", "point", "evaluation", "split", "metric", "loop", "difficulty", "step"]
@@ -143,7 +143,7 @@ def _shifts(values: pl.DataFrame) -> pl.DataFrame:
         )
         .filter("differs")
     )
-    quantiles = {n: stats.t.ppf((1 + CONFIDENCE) / 2, df=n - 1) for n in found["n"].unique() if n > 1}
+    quantiles = {n: student_quantile(n, CONFIDENCE) for n in found["n"].unique() if n > 1}
     quantile = pl.col("n").replace_strict(quantiles, default=None, return_dtype=pl.Float64)
     half = quantile * pl.col("spread") / pl.col("n").sqrt()
     found = found.with_columns(low=pl.col("difference") - half, high=pl.col("difference") + half)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special  # not scipy.stats, which takes a second to import
 
 Values = Mapping[int, float | None]
 """A metric by replicate. None: the cell failed, or it has no value for this metric."""
@@ -96,7 +96,7 @@ class Contrast:
         margins = np.array([mean - math.log(low), math.log(high) - mean])
         if error == 0:
             return 0.0 if (margins > 0).all() else 1.0
-        return float(stats.t.sf(margins / error, df=len(logs) - 1).max())
+        return float(special.stdtr(len(logs) - 1, -margins / error).max())
 
     def _log_ratios(self) -> npt.NDArray[np.float64] | None:
         ours, theirs = (counted(values, self.replicates, worst=0.0) for values in (self.ours, self.theirs))
@@ -140,8 +140,13 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     mean = float(array.mean())
     if array.size == 1:
         return Interval(mean, -math.inf, math.inf, confidence, 1)
-    half = float(stats.t.ppf((1 + confidence) / 2, df=array.size - 1)) * _standard_error(array)
+    half = student_quantile(array.size, confidence) * _standard_error(array)
     return Interval(mean, mean - half, mean + half, confidence, array.size)
+
+
+def student_quantile(n: int, confidence: float) -> float:
+    """Standard errors between the mean of n values and either end of its t-interval."""
+    return float(special.stdtrit(n - 1, (1 + confidence) / 2))
 
 
 def geometric_mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
@@ -177,9 +182,10 @@ def share_above(values: npt.ArrayLike, threshold: float, confidence: float = 0.9
     if array.size == 0:
         raise ValueError("values are empty; a share needs at least one")
     _checked_confidence(confidence)
-    test = stats.binomtest(int((array > threshold).sum()), array.size)
-    ends = test.proportion_ci(confidence, method="exact")
-    return Interval(float(test.statistic), float(ends.low), float(ends.high), confidence, array.size)
+    n, above, tail = array.size, int((array > threshold).sum()), (1 - confidence) / 2
+    low = float(special.betaincinv(above, n - above + 1, tail)) if above > 0 else 0.0
+    high = float(special.betaincinv(above + 1, n - above, 1 - tail)) if above < n else 1.0
+    return Interval(above / n, low, high, confidence, n)
 
 
 def _standard_error(values: npt.NDArray[np.float64]) -> float:

@@ -176,8 +176,11 @@ _RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in (RatioWithin, Ad
 def rule_from(specification: Mapping[str, Any]) -> Rule:
     """The rule that a grid file describes: `rule` names it, the other keys are its fields.
 
-    `ValueError` names an unknown rule or field, with the nearest known one, and a field that is missing.
+    `ValueError` names an unknown rule or field, with the nearest known one, a field that is missing, and a value that
+    is no number or makes no sense.
     """
+    if not isinstance(specification, Mapping):
+        raise ValueError(f"it is {specification!r}; it must be a rule with its fields")
     fields = dict(specification)
     name = fields.pop("rule", None)
     if name not in _RULES:
@@ -188,6 +191,9 @@ def rule_from(specification: Mapping[str, Any]) -> Rule:
     needed = {field.name for field in known.values() if field.default is dataclasses.MISSING}
     if missing := sorted(needed - fields.keys()):
         raise ValueError(f"{name}.{missing[0]} is missing; {name} needs {', '.join(sorted(needed))}")
+    for field, value in fields.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{name}.{field} is {value!r}; it must be a number")
     return _RULES[name](**fields)
 
 

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from results.verdict import rule_from
 from sweeps.cell import Cell, Seeds
 from sweeps.config import assigned, composed, parse, unknown
 from sweeps.evaluations import check_evaluations
@@ -255,6 +256,10 @@ class Grid:
         for arm in (hypothesis["arm"], *hypothesis.get("partners", [])):
             if arm not in self.arms(hypothesis["part"]):
                 raise unknown(f"{where}: arm", arm, self.arms(hypothesis["part"]))
+        try:
+            rule_from(hypothesis["decision"])
+        except ValueError as error:
+            raise ValueError(f"{where}.decision: {error}") from error
 
     def tuned(self, scale: str, part: str) -> Mapping[str, Any]:
         """What `tuning.yaml` has of a part at a scale; of one that is like another and was not tuned itself, what it

@@ -13,7 +13,6 @@ from experiments.questions import figure, grid, questions
 from experiments.report import Report
 from looplm.execution import Execution
 from results.store import Store
-from results.verdict import rule_from
 from sweeps.grid import SCALES
 from sweeps.measure import measure
 from sweeps.run import Outcome, run_cell
@@ -52,4 +51,3 @@ def test_hypotheses_read_what_the_grid_has_at_the_scale_that_decides(name: str) 
         assert {hypothesis["arm"], *hypothesis.get("partners", ())} <= arms
         replicates = {m.replicate for m in plan.members if (m.part, m.arm) == (hypothesis["part"], hypothesis["arm"])}
         assert len(replicates) >= hypothesis["decision"]["minimum_replicates"]
-        rule_from(hypothesis["decision"])

@@ -153,12 +153,16 @@ def test_best_of_names_its_n():
         best_of([])
 
 
-def test_share_above_is_exact():
-    share = share_above([0.1, 0.95, 0.97, 0.5, 0.96], threshold=0.5)
-    assert (share.mean, share.n) == (0.6, 5)
-    # Clopper-Pearson by quantiles of the beta distribution.
-    assert share.low == pytest.approx(stats.beta.ppf(0.025, 3, 3))
-    assert share.high == pytest.approx(stats.beta.ppf(0.975, 4, 2))
+@pytest.mark.parametrize("above", range(6))
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_share_above_is_exact(above, confidence):
+    share = share_above([0.51] * above + [0.5] * (5 - above), threshold=0.5, confidence=confidence)
+    exact = stats.binomtest(above, 5).proportion_ci(confidence, method="exact")
+    assert (share.mean, share.n) == (above / 5, 5)
+    assert (share.low, share.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_a_share_of_none_is_bounded_and_of_nothing_refused():
     # None of 8: the upper end solves (1 - p)^8 = 0.025.
     none = share_above(np.zeros(8), 0.5)
     assert (none.low, none.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 8)))

@@ -154,6 +154,8 @@ def test_rules_are_read_from_data():
     ("specification", "message"),
     [
         ({"rule": "ratio_witin"}, r"rule is 'ratio_witin'; .*Did you mean 'ratio_within'\?"),
+        (None, "it is None; it must be a rule with its fields"),
+        ({"rule": "ratio_within", "low": "0.9", "high": 1.1, "minimum_replicates": 5}, "low is '0.9'; it must"),
         ({}, r"rule is None; it must be ratio_within \| advantage_over_every"),
         ({"rule": "ratio_within", "hihg": 1.1}, r"ratio_within\.hihg is unknown; .*Did you mean 'high'\?"),
         ({"rule": "ratio_within", "low": 0.9, "minimum_replicates": 5}, r"ratio_within\.high is missing"),

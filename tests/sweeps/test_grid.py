@@ -165,6 +165,7 @@ def test_a_wrong_grid_file_is_refused_with_what_is_allowed(tmp_path: Path, chang
         ({"requires": [{"split": "facts", "metric": "accuracy"}]}, "hypotheses.H1.requires: key 'least' is missing"),
         ({"ladder": {"people": "use_longer"}}, "hypotheses.H1.ladder: key 'exposures' is missing"),
         ({"ladder": {"people": "use_longer", "exposures": "uze"}}, "hypotheses.H1.ladder.exposures 'uze' does not"),
+        ({"decision": {"rule": "advantage"}}, "hypotheses.H1.decision: rule is 'advantage'; it must be ratio_within"),
     ],
 )
 def test_a_hypothesis_that_could_not_be_judged_is_refused(
@@ -172,7 +173,8 @@ def test_a_hypothesis_that_could_not_be_judged_is_refused(
 ) -> None:
     whole = {
         **{"claim": "It does", "part": "use", "arm": "looped", "partners": ["plain"]},
-        **{"reading": {"split": "id", "metric": "accuracy"}, "decision": {"rule": "advantage_over_every"}},
+        "reading": {"split": "id", "metric": "accuracy"},
+        "decision": {"rule": "advantage_over_every", "margin": 0.1, "minimum_replicates": 8},
     }
     OmegaConf.save(OmegaConf.create(GRID | {"hypotheses": {"H1": whole | change}}), tmp_path / "grid.yaml")
     with pytest.raises(ValueError, match=said) if said else contextlib.nullcontext():
