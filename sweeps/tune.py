@@ -2,7 +2,8 @@
 
 Each arm has an Optuna study in a journal file; a trial is an ordinary cell, so that an interrupted search carries on.
 One process at a time leads a study: it holds a claim beside the journal, and its successor takes over what it left.
-A choice at the edge of the range widens the range, and adds a third as many trials, for all arms.
+The first trials lie evenly over the range, ends included; TPE proposes those after them. A choice at the edge of the
+range widens the range, and adds a third as many trials, for all arms.
 """
 
 import dataclasses
@@ -33,6 +34,10 @@ WIDEN = 3.0
 """Factor by which a range grows on the side where a best value lies at its edge."""
 
 MOST_WIDENINGS = 3
+
+SPREAD = 4
+"""Trials that lie evenly over the (logarithmic) range before TPE proposes any: few drawn at random may leave half of it
+untried."""
 
 _EDGE = 0.1
 """A best value within this share of the (logarithmic) range from an end is at the edge."""
@@ -255,8 +260,11 @@ def _complete(
 
 def _ask(study: optuna.Study, space: dict[str, Any], search: Search) -> tuple[int, float]:
     """The next trial: a function of those before it, not of how often the search was interrupted."""
-    seed = np.random.SeedSequence([search.seed, len(study.get_trials(deepcopy=False))]).generate_state(1)
-    study.sampler = optuna.samplers.TPESampler(seed=int(seed[0]), n_startup_trials=4, multivariate=False)
+    number, spread = len(study.get_trials(deepcopy=False)), min(search.trials, SPREAD)
+    if number < spread:
+        study.enqueue_trial({search.key: float(np.geomspace(search.low, search.high, spread)[number])})
+    seed = np.random.SeedSequence([search.seed, number]).generate_state(1)
+    study.sampler = optuna.samplers.TPESampler(seed=int(seed[0]), n_startup_trials=spread, multivariate=False)
     trial = study.ask(space)
     return trial.number, float(trial.params[search.key])
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from looplm.execution import Execution
@@ -78,6 +79,7 @@ def test_a_planted_optimum_is_found_with_equal_trials_in_a_world_of_its_own(tmp_
         assert choice.inside
         assert 4e-3 < choice.value < 2.5e-2
         assert len(choice.trials) == 8
+        assert {value for value, _ in choice.trials} >= set(np.geomspace(1e-3, 1e-1, 4)), "the whole range is tried"
         assert choice.score == max(score for _, score in choice.trials)
     assert (tuned.low, tuned.high) == (1e-3, 1e-1)
     assert {cell.seeds.data_seed for cell in planted.ran} == {1000}
